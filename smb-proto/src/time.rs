@@ -1,0 +1,30 @@
+//! FILETIME: 100-nanosecond intervals since 1601-01-01 UTC (MS-DTYP 2.3.3).
+
+/// Intervals of 100 ns between 1601 and 1970.
+const UNIX_EPOCH: i128 = 116_444_736_000_000_000;
+
+/// A point in time as SMB carries it. Zero usually means "not given", `u64::MAX` and `u64::MAX - 1` have meanings of
+/// their own in FILE_BASIC_INFORMATION (MS-FSCC 2.4.7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileTime(pub u64);
+
+impl FileTime {
+    /// From seconds and nanoseconds since 1970, saturating at the ends of the range.
+    #[must_use]
+    pub fn from_unix(seconds: i64, nanoseconds: u32) -> Self {
+        let intervals = i128::from(seconds)
+            .saturating_mul(10_000_000)
+            .saturating_add(i128::from(nanoseconds / 100))
+            .saturating_add(UNIX_EPOCH);
+        Self(u64::try_from(intervals.max(0)).unwrap_or(u64::MAX))
+    }
+
+    /// Seconds and nanoseconds since 1970.
+    #[must_use]
+    pub fn to_unix(self) -> (i64, u32) {
+        let intervals = i128::from(self.0).saturating_sub(UNIX_EPOCH);
+        let seconds = intervals.div_euclid(10_000_000);
+        let rest = intervals.rem_euclid(10_000_000).saturating_mul(100);
+        (i64::try_from(seconds).unwrap_or(i64::MAX), u32::try_from(rest).unwrap_or(0))
+    }
+}
