@@ -8,7 +8,28 @@ use binrw::binrw;
 
 use crate::header;
 
+pub mod cancel;
+pub mod change_notify;
+pub mod close;
+pub mod create;
+pub mod echo;
+pub mod error;
+pub mod flush;
+pub mod ioctl;
+pub mod lock;
+pub mod logoff;
+pub mod negotiate;
+pub mod negotiate_context;
+pub mod oplock_break;
+pub mod query_directory;
+pub mod query_info;
 pub mod read;
+pub mod session_setup;
+pub mod set_info;
+pub mod smb1;
+pub mod tree_connect;
+pub mod tree_disconnect;
+pub mod write;
 
 /// Where a body starts in its message.
 pub const BODY_OFFSET: usize = header::SIZE;

@@ -1,0 +1,1 @@
+//! CHANGE_NOTIFY (MS-SMB2 2.2.35, 2.2.36).

@@ -1,0 +1,1 @@
+//! SESSION_SETUP (MS-SMB2 2.2.5, 2.2.6).

@@ -1,0 +1,1 @@
+//! TREE_CONNECT (MS-SMB2 2.2.9, 2.2.10).
