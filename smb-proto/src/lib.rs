@@ -11,14 +11,18 @@
 //! * [`security`]: SIDs, ACLs, security descriptors (MS-DTYP 2.4)
 //! * [`crypto`]: signing, encryption, key derivation, preauthentication integrity
 //! * [`auth`]: SPNEGO and NTLMv2 messages and computation
+//! * [`access`], [`attributes`]: bits that requests, information classes and descriptors share
 //! * [`rpc`]: DCE/RPC with srvsvc and wkssvc
 
+pub mod access;
+pub mod attributes;
 pub mod auth;
 pub mod command;
 pub mod compound;
 pub mod create_context;
 pub mod crypto;
 pub mod error;
+mod flags;
 pub mod frame;
 pub mod fscc;
 pub mod header;
@@ -31,6 +35,8 @@ pub mod time;
 pub mod transform;
 pub mod wire;
 
+pub use access::AccessMask;
+pub use attributes::FileAttributes;
 pub use error::Malformed;
 pub use name::Name;
 pub use payload::Payload;
