@@ -1,1 +1,3 @@
-//! placeholder
+//! Pure state machines of an SMB 2/3 server: events in, actions out.
+
+pub mod ids;

@@ -1,0 +1,56 @@
+//! The trait that a storage driver implements.
+
+use std::task::Poll;
+
+use bytes::Bytes;
+use smb_proto::Payload;
+use smb_state::storage::{Requester, StorageOp, StorageReply, VolumeCaps};
+
+/// What a driver calls, once, with the answer to a request that it could not answer at once. Dropping it without a call
+/// answers UNEXPECTED_IO_ERROR, so that a lost request is never a hang.
+pub struct Completion(Option<Box<dyn FnOnce(StorageReply<Payload>) + Send>>);
+
+impl Completion {
+    /// Hands the answer to `deliver`.
+    pub fn new(deliver: impl FnOnce(StorageReply<Payload>) + Send + 'static) -> Self {
+        Self(Some(Box::new(deliver)))
+    }
+
+    /// Answers.
+    pub fn complete(mut self, reply: StorageReply<Payload>) {
+        if let Some(deliver) = self.0.take() {
+            deliver(reply);
+        }
+    }
+}
+
+impl Drop for Completion {
+    fn drop(&mut self) {
+        if let Some(deliver) = self.0.take() {
+            deliver(StorageReply::Failed(smb_proto::NtStatus::UNEXPECTED_IO_ERROR));
+        }
+    }
+}
+
+/// Runs blocking work away from the thread that serves connections; supplied by the runtime.
+pub trait Offload: Send + Sync + 'static {
+    /// Runs `work` soon, on another thread.
+    fn run(&self, work: Box<dyn FnOnce() + Send>);
+}
+
+/// A volume.
+pub trait Driver: Send + Sync + 'static {
+    /// What the volume can do; asked once, when the share is made.
+    fn caps(&self) -> VolumeCaps;
+
+    /// Starts one request. What can be answered without waiting (the page cache has it) is answered at once with
+    /// [`Poll::Ready`]; otherwise the driver takes a [`Completion`] from `later`, returns [`Poll::Pending`] and calls it
+    /// exactly once, from any thread. Requests on different handles may run in any order; the core never has two
+    /// requests under way whose order would matter to it.
+    fn submit(
+        &self,
+        requester: &Requester,
+        op: StorageOp<Bytes>,
+        later: &mut dyn FnMut() -> Completion,
+    ) -> Poll<StorageReply<Payload>>;
+}
