@@ -198,7 +198,10 @@ impl Header {
             Routing::Async { async_id: fixed.routing }
         } else {
             let [a, b, c, d, e, f, g, h] = fixed.routing.to_le_bytes();
-            Routing::Sync { process_id: u32::from_le_bytes([a, b, c, d]), tree_id: u32::from_le_bytes([e, f, g, h]) }
+            Routing::Sync {
+                process_id: u32::from_le_bytes([a, b, c, d]),
+                tree_id: u32::from_le_bytes([e, f, g, h]),
+            }
         };
         Ok(Self {
             credit_charge: fixed.credit_charge,

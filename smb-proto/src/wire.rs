@@ -79,7 +79,11 @@ pub fn patch_u32(out: &mut [u8], position: usize, value: u32) {
 /// [`Malformed`] with `what` for an odd number of bytes.
 pub fn utf16(bytes: &[u8], what: &'static str) -> Result<Vec<u16>, Malformed> {
     let (pairs, rest) = bytes.as_chunks::<2>();
-    if rest.is_empty() { Ok(pairs.iter().map(|pair| u16::from_le_bytes(*pair)).collect()) } else { Err(Malformed(what)) }
+    if rest.is_empty() {
+        Ok(pairs.iter().map(|pair| u16::from_le_bytes(*pair)).collect())
+    } else {
+        Err(Malformed(what))
+    }
 }
 
 /// Appends UTF-16 code units, little-endian.

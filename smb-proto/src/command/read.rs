@@ -102,7 +102,8 @@ impl Request {
 
     /// Appends the body.
     pub fn emit(&self, out: &mut Vec<u8>) {
-        let info_offset = if self.channel_info.is_empty() { 0 } else { BODY_OFFSET.saturating_add(REQUEST_FIXED) };
+        let info_offset =
+            if self.channel_info.is_empty() { 0 } else { BODY_OFFSET.saturating_add(REQUEST_FIXED) };
         wire::put(
             out,
             &RequestFixed {
@@ -204,7 +205,8 @@ mod tests {
             channel_info: Bytes::new(),
         };
         round_trip(&request, Request::emit, Request::parse);
-        let with_channel = Request { channel: Channel::RDMA_V1, channel_info: Bytes::from_static(&[1; 16]), ..request };
+        let with_channel =
+            Request { channel: Channel::RDMA_V1, channel_info: Bytes::from_static(&[1; 16]), ..request };
         round_trip(&with_channel, Request::emit, Request::parse);
         let response = Response { data: Bytes::from_static(b"leased"), data_remaining: 0 };
         round_trip(&response, Response::emit, Response::parse);
@@ -212,7 +214,8 @@ mod tests {
 
     #[test]
     fn data_outside_the_message_is_refused() {
-        let mut bytes = message(|out| Response { data: Bytes::from_static(b"xy"), data_remaining: 0 }.emit(out)).to_vec();
+        let mut bytes =
+            message(|out| Response { data: Bytes::from_static(b"xy"), data_remaining: 0 }.emit(out)).to_vec();
         bytes[68] = 3;
         assert!(Response::parse(&bytes.into()).is_err());
     }
