@@ -1,0 +1,147 @@
+//! What a shard wants done.
+
+use smb_proto::command::negotiate::Dialect;
+use smb_proto::crypto::provider::{CipherAlgorithm, SigningAlgorithm};
+
+use crate::ids::{BufferId, Channel, ConnectionId, MessageId, SessionId, ShardId, Token};
+use crate::message::Envelope;
+use crate::response::Response;
+use crate::storage::{Requester, StorageOp};
+use crate::timer::{Armed, Timer};
+
+/// The sink that [`crate::Shard::step`] pushes into. Carry the actions out in order.
+pub type Actions = Vec<Action>;
+
+/// One effect.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Something for a connection's endpoint, in this order for each connection.
+    Output(ConnectionId, Output),
+    /// Ask a volume's driver. Answered by exactly one [`crate::Event::Completed`], also after `Abandon` (R2).
+    Submit {
+        /// Names the request in its answer.
+        token: Token,
+        /// Who asks, and which volume.
+        requester: Requester,
+        /// The request.
+        op: StorageOp,
+    },
+    /// Nobody waits for this request's result any more; a driver may hurry it to an end.
+    Abandon {
+        /// The request.
+        token: Token,
+    },
+    /// A payload is no longer needed (R5).
+    Release(BufferId),
+    /// Start or move a timer.
+    Arm {
+        /// Which.
+        timer: Timer,
+        /// Handed back on expiry.
+        armed: Armed,
+        /// From now, in milliseconds.
+        after_ms: u64,
+    },
+    /// Stop a timer.
+    Disarm(Timer),
+    /// Deliver to another shard, exactly once and in order (R10).
+    ToShard(ShardId, Envelope),
+    /// Something worth a line in the audit log.
+    Record(Audit),
+}
+
+/// What a connection's endpoint is told ([`crate::endpoint::Endpoint::carry_out`]).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Output {
+    /// Send one frame of responses: one, or a compound's.
+    Respond(Vec<Response>),
+    /// The connection's dialect and algorithms are settled; comes before the NEGOTIATE response.
+    Negotiated(Agreed),
+    /// The preauthentication hash of this session goes on with this SESSION_SETUP request (3.1.1).
+    ContinueHash {
+        /// The session; the hash starts from the connection's if it is new.
+        session: SessionId,
+        /// The request, whose bytes the endpoint still has.
+        message: MessageId,
+    },
+    /// Feed a token to the session's authentication, answer with [`crate::Event::Authenticated`].
+    Authenticate {
+        /// The session.
+        session: SessionId,
+        /// The request that carried the token.
+        message: MessageId,
+        /// The token; the endpoint releases it.
+        token: BufferId,
+    },
+    /// Forget an authentication in progress and its hash.
+    DropAuthentication {
+        /// The session.
+        session: SessionId,
+    },
+    /// Derive the session's keys for this connection from what the authentication left; comes before the response
+    /// that lets the client use them (R6).
+    InstallKeys {
+        /// The session.
+        session: SessionId,
+        /// The connection's place in it: the top of every nonce.
+        channel: Channel,
+    },
+    /// Forget the keys; comes after the last response under them.
+    DropKeys {
+        /// The session.
+        session: SessionId,
+    },
+    /// Close the connection once what was sent before is out.
+    Disconnect,
+}
+
+/// What NEGOTIATE settled, as far as the endpoint needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Agreed {
+    /// The dialect; [`Dialect::WILDCARD`] after an SMB1 negotiate that asked for 2.???.
+    pub dialect: Dialect,
+    /// How messages are signed.
+    pub signing: SigningAlgorithm,
+    /// How messages are encrypted, if they can be.
+    pub cipher: Option<CipherAlgorithm>,
+    /// The request, whose bytes begin the preauthentication hash (3.1.1).
+    pub message: MessageId,
+    /// Bytes that one frame may have from now on.
+    pub frame_max: u32,
+}
+
+/// What the audit log is told.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Audit {
+    /// A user has a valid session.
+    LoggedOn {
+        /// Where.
+        connection: ConnectionId,
+        /// Which session.
+        session: SessionId,
+        /// Who.
+        identity: crate::event::Identity,
+    },
+    /// An authentication failed.
+    LogonFailed {
+        /// Where.
+        connection: ConnectionId,
+    },
+    /// A session ended.
+    LoggedOff {
+        /// Which.
+        session: SessionId,
+    },
+    /// A peer broke the protocol and was disconnected.
+    Misbehaved {
+        /// Where.
+        connection: ConnectionId,
+        /// How.
+        what: &'static str,
+    },
+    /// The adapter broke the contract of an event.
+    AdapterMisuse {
+        /// How.
+        what: &'static str,
+    },
+}

@@ -1,0 +1,62 @@
+//! What an endpoint needs of the adapter around it.
+
+use bytes::Bytes;
+use smb_proto::{FileTime, Payload};
+
+use crate::event::Identity;
+use crate::ids::BufferId;
+
+/// The adapter's table of payloads (R5). Shared by every thread that handles connections and storage.
+pub trait Buffers {
+    /// Keeps bytes that came in.
+    fn insert(&self, bytes: Bytes) -> BufferId;
+
+    /// The bytes of a buffer, which stays. `None` for a number that is not in use.
+    fn get(&self, buffer: BufferId) -> Option<Bytes>;
+
+    /// Takes a buffer out, to be sent. `None` for a number that is not in use.
+    fn take(&self, buffer: BufferId) -> Option<Payload>;
+
+    /// Forgets a buffer. A number that is not in use is ignored.
+    fn release(&self, buffer: BufferId);
+}
+
+/// Who may log on. Looked up in memory; a slow directory needs an authenticator of its own.
+pub trait Users {
+    /// The NT hash of a user's password, or why there is none. `peer` is what throttling counts together with the name.
+    fn look_up(&self, name: &str, domain: &str, peer: crate::event::Peer) -> Lookup;
+
+    /// What became of the logon that was looked up before.
+    fn record(&self, name: &str, peer: crate::event::Peer, accepted: bool);
+
+    /// Whether a client that gives no name at all is let in.
+    fn anonymous(&self) -> Option<Identity>;
+}
+
+/// What a user database knows of a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// The user's NT hash (password-equivalent) and identity.
+    Known {
+        /// MD4 of the password in UTF-16.
+        nt_hash: [u8; 16],
+        /// Who it is.
+        identity: Identity,
+    },
+    /// No such user.
+    Unknown,
+    /// Too many failures: refuse without looking at the proof.
+    Throttled,
+}
+
+/// What one call of the endpoint may use.
+pub struct Surroundings<'a> {
+    /// Payloads.
+    pub buffers: &'a dyn Buffers,
+    /// Users.
+    pub users: &'a dyn Users,
+    /// Fills its argument with bytes that nobody can guess.
+    pub random: &'a mut dyn FnMut(&mut [u8]),
+    /// Now, for challenges and NEGOTIATE's SystemTime.
+    pub now: FileTime,
+}

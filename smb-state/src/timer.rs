@@ -1,0 +1,16 @@
+//! Timers. The core names a timer and how long; the adapter keeps the clock (R3).
+
+use crate::ids::{ConnectionId, SessionId};
+
+/// What a timer is for; also its name: arming one that is armed moves it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Timer {
+    /// A peer that connected must have a valid session before this.
+    Authentication(ConnectionId),
+    /// The proof of a session's user holds until this.
+    SessionExpiry(SessionId),
+}
+
+/// How often a timer's name was armed before; tells a stale expiry from a real one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Armed(pub u32);
