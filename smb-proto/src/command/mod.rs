@@ -5,8 +5,11 @@
 //! `emit` appends the body to a buffer that already holds the header, so that the body starts at [`BODY_OFFSET`].
 
 use binrw::binrw;
+use bytes::Bytes;
 
+use crate::error::Malformed;
 use crate::header;
+use crate::wire;
 
 pub mod cancel;
 pub mod change_notify;
@@ -50,6 +53,34 @@ impl FileId {
     pub const ALL_ONES: Self = Self { persistent: u64::MAX, volatile: u64::MAX };
 }
 
+/// Bodies that say nothing but their size.
+#[binrw]
+#[brw(little)]
+struct Bare {
+    #[br(assert(structure_size == 4))]
+    structure_size: u16,
+    reserved: u16,
+}
+
+/// Reads a body that says nothing but its size.
+fn parse_bare(message: &Bytes, what: &'static str) -> Result<(), Malformed> {
+    wire::fixed::<Bare>(message, BODY_OFFSET, what).map(|_| ())
+}
+
+/// Appends a body that says nothing but its size.
+fn emit_bare(out: &mut Vec<u8>) {
+    wire::put(out, &Bare { structure_size: 4, reserved: 0 });
+}
+
+/// Appends the variable part of a body. StructureSize counts one byte of it, and some peers insist that this byte is
+/// there even if there is nothing to say.
+fn put_buffer(out: &mut Vec<u8>, buffer: &[u8]) {
+    if buffer.is_empty() {
+        out.push(0);
+    }
+    out.extend_from_slice(buffer);
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use bytes::Bytes;
@@ -62,6 +93,12 @@ pub(crate) mod tests {
         let mut out = vec![0; BODY_OFFSET];
         emit(&mut out);
         out.into()
+    }
+
+    /// Bytes from hexadecimal digits; what is not a digit is left out.
+    pub(crate) fn from_hex(text: &str) -> Bytes {
+        let digits: Vec<_> = text.chars().filter_map(|digit| digit.to_digit(16)).collect();
+        digits.chunks(2).map(|pair| u8::try_from(pair[0] << 4 | pair[1]).unwrap()).collect()
     }
 
     /// Emits, parses back, compares; then checks that every truncation is answered without a panic.
