@@ -5,6 +5,7 @@ use bytes::{Buf, BytesMut};
 use super::provider::{BadTag, Cipher};
 use crate::error::Malformed;
 use crate::payload::Payload;
+use crate::transform::{self, TransformHeader};
 use crate::wire;
 
 /// How messages are encrypted (MS-SMB2 2.2.3.1.2).
@@ -21,7 +22,7 @@ pub enum CipherAlgorithm {
 }
 
 impl CipherAlgorithm {
-    /// The cipher with this code, if there is one.
+    /// The cipher with this code ([`crate::command::negotiate_context::Cipher`]), if there is one.
     #[must_use]
     pub const fn from_code(code: u16) -> Option<Self> {
         match code {
@@ -63,15 +64,6 @@ impl CipherAlgorithm {
     }
 }
 
-/// Bytes of the header before the ciphertext.
-pub const TRANSFORM_SIZE: usize = 52;
-/// First four bytes of an encrypted message.
-const PROTOCOL_ID: [u8; 4] = [0xFD, b'S', b'M', b'B'];
-/// Where the header's authenticated part begins: after the protocol id and the tag.
-const AUTHENTICATED: usize = 20;
-/// The flag "encrypted" of 3.1.1, and the code of AES-128-CCM for 3.0: the same number.
-const ENCRYPTED: u16 = 1;
-
 /// The nonce for the `counter`-th message under a key. One counter serves one key: all channels of a session share the
 /// one for the direction, since they share its key.
 #[must_use]
@@ -83,14 +75,20 @@ pub fn nonce_from_counter(counter: u64) -> [u8; 16] {
 /// when the payload has headroom.
 #[must_use]
 pub fn seal(cipher: &dyn Cipher, session_id: u64, nonce: &[u8; 16], mut message: Payload) -> Payload {
-    let authenticated = authenticated_header(nonce, message.len(), session_id);
-    let tag = cipher.seal(nonce, &authenticated, message.data_mut());
-    let mut header = [0; TRANSFORM_SIZE];
-    let fields = PROTOCOL_ID.iter().chain(&tag).chain(&authenticated);
-    for (to, from) in header.iter_mut().zip(fields) {
-        *to = *from;
-    }
-    message.prepend(&header)
+    let mut header = TransformHeader {
+        signature: [0; 16],
+        nonce: *nonce,
+        original_message_size: wire::length_u32(message.len()),
+        flags: TransformHeader::ENCRYPTED,
+        session_id,
+    };
+    let mut bytes = Vec::with_capacity(transform::SIZE);
+    header.emit(&mut bytes);
+    let authenticated = bytes.get(transform::ASSOCIATED_DATA_RANGE).unwrap_or_default();
+    header.signature = cipher.seal(nonce, authenticated, message.data_mut());
+    bytes.clear();
+    header.emit(&mut bytes);
+    message.prepend(&bytes)
 }
 
 /// Decrypts in place a message that begins with its header, and returns the plaintext in it.
@@ -98,25 +96,21 @@ pub fn seal(cipher: &dyn Cipher, session_id: u64, nonce: &[u8; 16], mut message:
 /// # Errors
 /// [`OpenError`]; the message is then of no use.
 pub fn open<'a>(cipher: &dyn Cipher, sealed: &'a mut [u8]) -> Result<&'a mut [u8], OpenError> {
-    let short = OpenError::Malformed(Malformed("TRANSFORM_HEADER"));
-    let (header, data) = sealed.split_first_chunk_mut::<TRANSFORM_SIZE>().ok_or(short)?;
-    let (prefix, authenticated) = header.split_at_checked(AUTHENTICATED).ok_or(short)?;
-    let (protocol_id, tag) = prefix.split_first_chunk::<4>().ok_or(short)?;
-    let tag: &[u8; 16] = tag.first_chunk().ok_or(short)?;
-    let nonce: &[u8; 16] = authenticated.first_chunk().ok_or(short)?;
-    let Some([a, b, c, d, _, _, low, high]) = authenticated.get(16..24) else { return Err(short) };
-    if *protocol_id != PROTOCOL_ID {
-        return Err(OpenError::Malformed(Malformed("TRANSFORM_HEADER: ProtocolId")));
-    }
-    if u32::from_le_bytes([*a, *b, *c, *d]) != wire::length_u32(data.len()) {
+    let header = TransformHeader::parse(sealed).map_err(OpenError::Malformed)?;
+    let (bytes, data) = sealed
+        .split_first_chunk_mut::<{ transform::SIZE }>()
+        .ok_or(OpenError::Malformed(Malformed("transform header")))?;
+    if header.original_message_size != wire::length_u32(data.len()) {
         return Err(OpenError::Malformed(Malformed(
-            "TRANSFORM_HEADER: OriginalMessageSize is not what follows",
+            "transform header: OriginalMessageSize is not what follows",
         )));
     }
-    if u16::from_le_bytes([*low, *high]) != ENCRYPTED {
-        return Err(OpenError::Malformed(Malformed("TRANSFORM_HEADER: Flags")));
+    if header.flags != TransformHeader::ENCRYPTED {
+        return Err(OpenError::Malformed(Malformed("transform header: Flags")));
     }
-    cipher.open(nonce, authenticated, data, tag).map_err(|BadTag| OpenError::BadTag)?;
+    // The bytes as they came: what the sender put into reserved fields is authenticated too.
+    let authenticated = bytes.get(transform::ASSOCIATED_DATA_RANGE).unwrap_or_default();
+    cipher.open(&header.nonce, authenticated, data, &header.signature).map_err(|BadTag| OpenError::BadTag)?;
     Ok(data)
 }
 
@@ -126,7 +120,7 @@ pub fn open<'a>(cipher: &dyn Cipher, sealed: &'a mut [u8]) -> Result<&'a mut [u8
 /// As [`open`].
 pub fn open_buffer(cipher: &dyn Cipher, mut sealed: BytesMut) -> Result<BytesMut, OpenError> {
     open(cipher, &mut sealed)?;
-    sealed.advance(TRANSFORM_SIZE);
+    sealed.advance(transform::SIZE);
     Ok(sealed)
 }
 
@@ -149,24 +143,3 @@ impl std::fmt::Display for OpenError {
 }
 
 impl std::error::Error for OpenError {}
-
-/// The part of the header that the tag covers.
-fn authenticated_header(
-    nonce: &[u8; 16],
-    length: usize,
-    session_id: u64,
-) -> [u8; TRANSFORM_SIZE - AUTHENTICATED] {
-    let mut authenticated = [0; TRANSFORM_SIZE - AUTHENTICATED];
-    let length = wire::length_u32(length).to_le_bytes();
-    let session_id = session_id.to_le_bytes();
-    let fields = nonce
-        .iter()
-        .chain(&length)
-        .chain(&[0, 0])
-        .chain(const { &ENCRYPTED.to_le_bytes() })
-        .chain(&session_id);
-    for (to, from) in authenticated.iter_mut().zip(fields) {
-        *to = *from;
-    }
-    authenticated
-}

@@ -17,7 +17,7 @@ pub enum SigningAlgorithm {
 }
 
 impl SigningAlgorithm {
-    /// The algorithm with this code, if there is one.
+    /// The algorithm with this code ([`crate::command::negotiate_context::SigningAlgorithm`]), if there is one.
     #[must_use]
     pub const fn from_code(code: u16) -> Option<Self> {
         match code {

@@ -14,6 +14,7 @@ use super::{BadKeyLength, BadTag, PreauthHash, Provider, Secret, SecretBytes};
 use crate::header::{CommandCode, Flags, Header, Routing};
 use crate::payload::Payload;
 use crate::status::NtStatus;
+use crate::transform;
 
 const CIPHERS: [CipherAlgorithm; 4] = [
     CipherAlgorithm::Aes128Ccm,
@@ -382,8 +383,8 @@ fn sealed_messages_open_only_unchanged() {
         let payload = Payload::copy_from(text);
         let place = payload.data().as_ptr();
         let sealed = seal::seal(&*cipher, 42, &nonce, payload);
-        assert_eq!(sealed.len(), seal::TRANSFORM_SIZE + text.len());
-        assert_eq!(sealed.data()[seal::TRANSFORM_SIZE..].as_ptr(), place, "the message was moved");
+        assert_eq!(sealed.len(), transform::SIZE + text.len());
+        assert_eq!(sealed.data()[transform::SIZE..].as_ptr(), place, "the message was moved");
         assert_eq!(sealed.data()[44..52], 42_u64.to_le_bytes());
         assert_eq!(seal::open(&*cipher, &mut sealed.data().to_vec()).unwrap(), text);
         for bit in 0..sealed.len() * 8 {
