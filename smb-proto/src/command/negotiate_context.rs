@@ -93,19 +93,19 @@ values! {
     /// Type of a context.
     pub struct ContextType(u16);
     /// SMB2_PREAUTH_INTEGRITY_CAPABILITIES.
-    PREAUTH_INTEGRITY_CAPABILITIES = 0x0001;
+    PREAUTH_INTEGRITY = 0x0001;
     /// SMB2_ENCRYPTION_CAPABILITIES.
-    ENCRYPTION_CAPABILITIES = 0x0002;
+    ENCRYPTION = 0x0002;
     /// SMB2_COMPRESSION_CAPABILITIES.
-    COMPRESSION_CAPABILITIES = 0x0003;
+    COMPRESSION = 0x0003;
     /// SMB2_NETNAME_NEGOTIATE_CONTEXT_ID.
     NET_NAME = 0x0005;
     /// SMB2_TRANSPORT_CAPABILITIES.
-    TRANSPORT_CAPABILITIES = 0x0006;
+    TRANSPORT = 0x0006;
     /// SMB2_RDMA_TRANSFORM_CAPABILITIES.
-    RDMA_TRANSFORM_CAPABILITIES = 0x0007;
+    RDMA_TRANSFORM = 0x0007;
     /// SMB2_SIGNING_CAPABILITIES.
-    SIGNING_CAPABILITIES = 0x0008;
+    SIGNING = 0x0008;
     /// SMB2_CONTEXTTYPE_RESERVED: ignored. Clients with POSIX extensions send it.
     RESERVED = 0x0100;
 }
@@ -227,13 +227,13 @@ impl NegotiateContext {
     #[must_use]
     pub fn context_type(&self) -> ContextType {
         match self {
-            Self::PreauthIntegrity { .. } => ContextType::PREAUTH_INTEGRITY_CAPABILITIES,
-            Self::Encryption { .. } => ContextType::ENCRYPTION_CAPABILITIES,
-            Self::Compression { .. } => ContextType::COMPRESSION_CAPABILITIES,
+            Self::PreauthIntegrity { .. } => ContextType::PREAUTH_INTEGRITY,
+            Self::Encryption { .. } => ContextType::ENCRYPTION,
+            Self::Compression { .. } => ContextType::COMPRESSION,
             Self::NetName(_) => ContextType::NET_NAME,
-            Self::Transport { .. } => ContextType::TRANSPORT_CAPABILITIES,
-            Self::RdmaTransform { .. } => ContextType::RDMA_TRANSFORM_CAPABILITIES,
-            Self::Signing { .. } => ContextType::SIGNING_CAPABILITIES,
+            Self::Transport { .. } => ContextType::TRANSPORT,
+            Self::RdmaTransform { .. } => ContextType::RDMA_TRANSFORM,
+            Self::Signing { .. } => ContextType::SIGNING,
             Self::Unknown { context_type, .. } | Self::Unreadable { context_type, .. } => *context_type,
         }
     }
@@ -242,17 +242,17 @@ impl NegotiateContext {
     #[must_use]
     pub fn parse(context_type: ContextType, data: Bytes) -> Self {
         let read = match context_type {
-            ContextType::PREAUTH_INTEGRITY_CAPABILITIES => Self::parse_preauth_integrity(&data),
-            ContextType::ENCRYPTION_CAPABILITIES => counted(&data, 2)
+            ContextType::PREAUTH_INTEGRITY => Self::parse_preauth_integrity(&data),
+            ContextType::ENCRYPTION => counted(&data, 2)
                 .map(|ids| Self::Encryption { ciphers: ids.into_iter().map(Cipher).collect() }),
-            ContextType::COMPRESSION_CAPABILITIES => Self::parse_compression(&data),
+            ContextType::COMPRESSION => Self::parse_compression(&data),
             ContextType::NET_NAME => Name::from_wire(&data).map(Self::NetName),
-            ContextType::TRANSPORT_CAPABILITIES => {
+            ContextType::TRANSPORT => {
                 wire::fixed(&data, 0, "transport capabilities").map(|flags| Self::Transport { flags })
             }
-            ContextType::RDMA_TRANSFORM_CAPABILITIES => counted(&data, 8)
+            ContextType::RDMA_TRANSFORM => counted(&data, 8)
                 .map(|ids| Self::RdmaTransform { transforms: ids.into_iter().map(RdmaTransform).collect() }),
-            ContextType::SIGNING_CAPABILITIES => counted(&data, 2)
+            ContextType::SIGNING => counted(&data, 2)
                 .map(|ids| Self::Signing { algorithms: ids.into_iter().map(SigningAlgorithm).collect() }),
             _ => return Self::Unknown { context_type, data },
         };
@@ -398,11 +398,11 @@ pub(super) mod tests {
     #[test]
     fn counts_beyond_the_data_are_unreadable() {
         let types = [
-            ContextType::PREAUTH_INTEGRITY_CAPABILITIES,
-            ContextType::ENCRYPTION_CAPABILITIES,
-            ContextType::COMPRESSION_CAPABILITIES,
-            ContextType::RDMA_TRANSFORM_CAPABILITIES,
-            ContextType::SIGNING_CAPABILITIES,
+            ContextType::PREAUTH_INTEGRITY,
+            ContextType::ENCRYPTION,
+            ContextType::COMPRESSION,
+            ContextType::RDMA_TRANSFORM,
+            ContextType::SIGNING,
         ];
         for context_type in types {
             let data = Bytes::from_static(&[0xFF, 0xFF, 0, 0, 0, 0, 0, 0, 1, 0]);
@@ -410,7 +410,7 @@ pub(super) mod tests {
             assert_eq!(read, NegotiateContext::Unreadable { context_type, data });
         }
         let salt_too_long = Bytes::from_static(&[1, 0, 9, 0, 1, 0, 0, 0]);
-        let read = NegotiateContext::parse(ContextType::PREAUTH_INTEGRITY_CAPABILITIES, salt_too_long);
+        let read = NegotiateContext::parse(ContextType::PREAUTH_INTEGRITY, salt_too_long);
         assert!(matches!(read, NegotiateContext::Unreadable { .. }));
     }
 
