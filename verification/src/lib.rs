@@ -1,1 +1,12 @@
-//! placeholder
+//! Proves the server against programs that others wrote: Samba's own test suite, its command line client and two
+//! Python clients, each over loopback against a server process that the run starts and stops.
+//!
+//! `cargo run --release -p verification -- test` does everything and ends with `N passed, N failed`.
+
+pub mod install;
+pub mod interop;
+pub mod peer;
+pub mod process;
+pub mod report;
+pub mod torture;
+pub mod workspace;

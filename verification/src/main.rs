@@ -1,0 +1,115 @@
+//! Command line of the verification runner.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use verification::peer::PeerKind;
+use verification::report::Totals;
+use verification::{install, interop, torture, workspace};
+
+/// Tests the server with the clients and the test suite that others wrote.
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Everything: packages, build, cargo test, interoperability, the smbtorture ledger
+    Test {
+        #[command(flatten)]
+        pool: Pool,
+    },
+    /// smbtorture's smb2 tests, checked against the ledger
+    Torture {
+        #[command(flatten)]
+        pool: Pool,
+        /// Run only tests whose name starts with one of these
+        #[arg(long, value_name = "PREFIX", num_args = 1..)]
+        filter: Vec<String>,
+        /// The server under test; against smbd the results are compared with Samba's column instead of the ledger
+        #[arg(long, value_enum, default_value = "leasehold")]
+        peer: PeerKind,
+        /// Print each test's result as it ends
+        #[arg(long)]
+        print_results: bool,
+        /// Keep the output of every test in this directory
+        #[arg(long, value_name = "DIR")]
+        keep_output: Option<std::path::PathBuf>,
+        /// Take this run's results as the ledger's expectations; a new non-pass gets the reason UNEXPLAINED
+        #[arg(long)]
+        write_ledger: bool,
+    },
+    /// smbclient and the Python clients
+    Interop {
+        /// Run only checks whose name contains one of these
+        #[arg(long, value_name = "TEXT", num_args = 1..)]
+        filter: Vec<String>,
+        /// The server under test
+        #[arg(long, value_enum, default_value = "leasehold")]
+        peer: PeerKind,
+    },
+    /// Print the name of every smbtorture test with its expected result and reason
+    List,
+}
+
+#[derive(Args)]
+struct Pool {
+    /// Tests at once, each on a share of its own
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=16))]
+    workers: u8,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(totals)) => finish(&totals),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<Option<Totals>> {
+    match command {
+        Command::Test { pool } => Ok(Some(test_everything(usize::from(pool.workers)))),
+        Command::Torture { pool, filter, peer, print_results, keep_output, write_ledger } => {
+            install::ensure(&[install::SMBTORTURE])?;
+            peer.prepare()?;
+            let options = torture::Options {
+                peer,
+                filter,
+                workers: usize::from(pool.workers),
+                print_results,
+                keep_output,
+                write_ledger,
+            };
+            torture::run(&options).map(Some)
+        }
+        Command::Interop { filter, peer } => {
+            peer.prepare()?;
+            interop::run(peer, &filter).map(Some)
+        }
+        Command::List => torture::print_list().map(|()| None),
+    }
+}
+
+/// Runs every stage. A stage that can't run counts as one failure, and the later ones run all the same: one report shows everything.
+fn test_everything(workers: usize) -> Totals {
+    let mut totals = Totals::default();
+    totals.stage("packages", || install::ensure(install::ALL).map(|()| Totals::default()));
+    totals.stage("build", || workspace::build_release().map(|()| Totals::default()));
+    totals.stage("cargo test", workspace::cargo_test);
+    totals.stage("interoperability", || interop::run(PeerKind::Leasehold, &[]));
+    totals.stage("smbtorture", || torture::run(&torture::Options::all(PeerKind::Leasehold, workers)));
+    totals
+}
+
+fn finish(totals: &Totals) -> ExitCode {
+    totals.print();
+    if totals.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,58 @@
+//! Starts this workspace's server.
+
+use std::fs::OpenOptions;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::Site;
+use crate::workspace;
+
+const START_LIMIT: Duration = Duration::from_secs(10);
+
+/// Starts the server with its log in the site's directory and waits for its `listening on` line.
+pub(super) fn spawn(site: &Site) -> Result<Child> {
+    let log = OpenOptions::new().create(true).append(true).open(site.log_file())?;
+    let mut command = Command::new(workspace::server_program()?);
+    command.arg("serve").arg("--listen").arg(site.address.to_string());
+    for share in &site.shares {
+        command.arg("--share").arg(format!("{}={}", share.name, share.path.display()));
+    }
+    for user in &site.users {
+        command.arg("--user").arg(user.name);
+        command.env(format!("LEASEHOLD_PASSWORD_{}", user.name.to_uppercase()), user.password);
+    }
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn()?;
+    match wait_until_listening(&mut child, site) {
+        Ok(()) => Ok(child),
+        Err(error) => {
+            child.kill()?;
+            child.wait()?;
+            Err(error)
+        }
+    }
+}
+
+fn wait_until_listening(child: &mut Child, site: &Site) -> Result<()> {
+    let lines = BufReader::new(child.stdout.take().context("the server's output")?).lines();
+    let wanted = format!("listening on {}", site.address);
+    let (sender, listening) = mpsc::channel();
+    // Reads on after the line: a full pipe would stop the server. Ends with the server.
+    std::thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            if line.contains(&wanted) && sender.send(()).is_err() {
+                eprintln!("server: {line}");
+            }
+        }
+    });
+    match listening.recv_timeout(START_LIMIT) {
+        Ok(()) => Ok(()),
+        Err(mpsc::RecvTimeoutError::Timeout) => {
+            bail!("no `listening on {}` after {START_LIMIT:?}", site.address)
+        }
+        Err(mpsc::RecvTimeoutError::Disconnected) => bail!("the server ended before it listened"),
+    }
+}
