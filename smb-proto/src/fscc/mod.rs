@@ -1,8 +1,11 @@
 //! File and volume information, FSCTL bodies, names and name expressions (MS-FSCC).
 //!
 //! * [`class`]: the numbers of information classes, and the smallest buffer each needs
+//! * [`file_info`]: what is queried and set of a file (MS-FSCC 2.4)
 //! * [`directory`]: entries of a directory listing (MS-FSCC 2.4)
+//! * [`fs_info`]: what is queried and set of a volume (MS-FSCC 2.5)
 //! * [`ea`], [`stream`], [`quota`], [`notify`]: chained lists
+//! * [`fsctl`], [`reparse`]: bodies of file system controls (MS-FSCC 2.3, 2.1.2)
 //! * [`name`], [`expression`]: which names are valid, and which match a search pattern (MS-FSCC 2.1.5, MS-FSA 2.1.4.4)
 
 use std::fmt;
@@ -16,9 +19,13 @@ pub mod class;
 pub mod directory;
 pub mod ea;
 pub mod expression;
+pub mod file_info;
+pub mod fs_info;
+pub mod fsctl;
 pub mod name;
 pub mod notify;
 pub mod quota;
+pub mod reparse;
 pub mod stream;
 
 pub use class::{FileInfoClass, FsInfoClass};
@@ -100,6 +107,17 @@ impl Fit {
     }
 }
 
+/// Cuts what was written from `start` on down to `limit` bytes, to a whole code unit when the name starts at `name`.
+fn truncate_name(out: &mut Vec<u8>, start: usize, name: usize, limit: usize) -> Fit {
+    let written = out.len().saturating_sub(start);
+    if written <= limit {
+        return Fit::Whole;
+    }
+    let available = limit.saturating_sub(name) & !1;
+    out.truncate(start.saturating_add(name).saturating_add(available));
+    Fit::Partial
+}
+
 /// `N` bytes at `offset` of `bytes`.
 fn field<const N: usize>(bytes: &[u8], offset: usize, what: &'static str) -> Result<[u8; N], Malformed> {
     bytes.get(offset..).and_then(|tail| tail.first_chunk()).copied().ok_or(Malformed(what))
@@ -126,6 +144,12 @@ fn counted_name(bytes: &[u8], offset: usize, what: &'static str) -> Result<crate
     let name =
         bytes.get(offset.saturating_add(4)..).and_then(|tail| tail.get(..length)).ok_or(Malformed(what))?;
     Ok(crate::Name::from_units(wire::utf16(name, what)?))
+}
+
+/// Appends a name with its length in bytes in front.
+fn put_counted_name(out: &mut Vec<u8>, name: &crate::Name) {
+    out.extend_from_slice(&wire::length_u32(name.wire_len()).to_le_bytes());
+    wire::put_utf16(out, name.units());
 }
 
 #[cfg(test)]
