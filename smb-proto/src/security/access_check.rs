@@ -13,6 +13,7 @@ use super::descriptor::{Control, SecurityDescriptor};
 use super::sid::Sid;
 use crate::access::AccessMask;
 use crate::flags::flags;
+use crate::status::NtStatus;
 
 flags! {
     /// Privileges that matter to files (MS-LSAD 3.1.1.2.1), as bits of this crate's own: they are not sent.
@@ -67,6 +68,17 @@ pub enum AccessDenied {
     ByDacl,
     /// A privilege is missing: SACLs need [`Privileges::SECURITY`] (`STATUS_PRIVILEGE_NOT_HELD`).
     PrivilegeNotHeld,
+}
+
+impl AccessDenied {
+    /// The status that Windows answers with.
+    #[must_use]
+    pub const fn status(self) -> NtStatus {
+        match self {
+            Self::ByDacl => NtStatus::ACCESS_DENIED,
+            Self::PrivilegeNotHeld => NtStatus::PRIVILEGE_NOT_HELD,
+        }
+    }
 }
 
 /// What `token` gets of `desired` on a file, directory, pipe or share with `descriptor`.
