@@ -5,8 +5,8 @@ use bytes::Bytes;
 use crate::error::Malformed;
 use crate::wire;
 
-/// The entries of a chain. Each item is the bytes from the start of an entry up to the next one (or the end), so that
-/// an entry that claims to reach further is refused where it is read. Ends after the first error.
+/// The entries of a chain. Each item is the bytes from the start of an entry up to the next one (or the end),
+/// so that an entry that claims to reach further is refused where it is read. Ends after the first error.
 ///
 /// Every step goes forward by at least `fixed` bytes, so a chain cannot be longer than its buffer.
 pub(super) struct Chain {
@@ -73,8 +73,8 @@ impl ChainWriter {
         self.last.is_none()
     }
 
-    /// Makes room for an entry of `length` bytes (its first four included) and links it to the one before; `false`,
-    /// with nothing changed, when it does not fit. The caller then appends the rest of the entry.
+    /// Makes room for an entry of `length` bytes (its first four included) and links it to the one before;
+    /// `false`, with nothing changed, when it does not fit. The caller then appends the rest of the entry.
     pub(super) fn begin(&mut self, out: &mut Vec<u8>, length: usize) -> bool {
         let written = out.len().saturating_sub(self.start);
         let position = written.saturating_add(wire::padding(written, self.alignment));

@@ -1,7 +1,8 @@
 //! Entries of directory listings (MS-FSCC 2.4.8, 2.4.10, 2.4.15, 2.4.18 to 2.4.24, 2.4.33).
 //!
-//! All classes but FileNamesInformation start with the same fields; they differ in which of the others follow, always in
-//! the same order: size of extended attributes, reparse tag, file ids, short name. One table says which.
+//! All classes but FileNamesInformation start with the same fields; they differ in which of the others
+//! follow, always in the same order: size of extended attributes, reparse tag, file ids, short name. One
+//! table says which.
 //!
 //! Deliberately not done: FileIdGlobalTxDirectoryInformation, which is not used over the network.
 
@@ -39,8 +40,8 @@ impl ShortName {
     }
 }
 
-/// One file of a listing: the fields of all classes together. A class sends those it has; when read, the others are
-/// zero.
+/// One file of a listing: the fields of all classes together. A class sends those it has; when read, the
+/// others are zero.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DirectoryEntry {
     /// Place in the directory; zero where it means nothing.
@@ -59,7 +60,8 @@ pub struct DirectoryEntry {
     pub allocation_size: u64,
     /// Attributes.
     pub attributes: FileAttributes,
-    /// Size of the extended attributes. The older classes send the reparse tag in its place for a reparse point.
+    /// Size of the extended attributes. The older classes send the reparse tag in its place for a reparse
+    /// point.
     pub ea_size: u32,
     /// Reparse tag; only counts when the attributes say that the file is a reparse point.
     pub reparse_tag: u32,
@@ -134,8 +136,8 @@ impl Layout {
     }
 }
 
-/// Where the name starts in entries of `class`: the size of an entry without its name. `None` if the class is not one of
-/// directory listings.
+/// Where the name starts in entries of `class`: the size of an entry without its name. `None` if the class is
+/// not one of directory listings.
 #[must_use]
 pub const fn name_offset(class: FileInfoClass) -> Option<usize> {
     match Layout::of(class) {
@@ -306,8 +308,8 @@ impl<'a> Fields<'a> {
 /// Reads the entries of an output buffer (the client's direction).
 ///
 /// # Errors
-/// [`InformationError::Class`] if `class` is not one of directory listings; [`InformationError::Malformed`] when an entry
-/// or a name reaches past the next entry or the end.
+/// [`InformationError::Class`] if `class` is not one of directory listings; [`InformationError::Malformed`]
+/// when an entry or a name reaches past the next entry or the end.
 pub fn parse(class: FileInfoClass, bytes: &Bytes) -> Result<Vec<DirectoryEntry>, InformationError> {
     let layout = Layout::of(class).ok_or(InformationError::Class)?;
     let chain = Chain::new(bytes, layout.name, 8, WRONG.0);

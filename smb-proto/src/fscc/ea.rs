@@ -12,8 +12,8 @@ use crate::wire;
 /// Why a list of extended attributes is refused, with where in the list the entry at fault starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EaError {
-    /// A name has a character that names may not have, is empty or too long, or an entry has an undefined flag
-    /// (`STATUS_INVALID_EA_NAME`).
+    /// A name has a character that names may not have, is empty or too long, or an entry has an undefined
+    /// flag (`STATUS_INVALID_EA_NAME`).
     Name(usize),
     /// Lengths and offsets do not fit together (`STATUS_EA_LIST_INCONSISTENT`).
     Inconsistent(usize),
@@ -46,7 +46,8 @@ impl std::error::Error for EaError {}
 /// Most bytes of a name.
 pub const NAME_MAX: usize = 254;
 
-/// Most bytes that the attributes of one file may have together, as [`packed_size`] counts (MS-FSA 2.1.5.15.6).
+/// Most bytes that the attributes of one file may have together, as [`packed_size`] counts (MS-FSA
+/// 2.1.5.15.6).
 pub const TOTAL_MAX: usize = 0xFFFF - 4;
 
 /// One extended attribute.
@@ -94,7 +95,8 @@ impl FullEa {
     }
 }
 
-/// Whether `name` can name an extended attribute: 1 to 254 bytes, no control characters, none of those reserved.
+/// Whether `name` can name an extended attribute: 1 to 254 bytes, no control characters, none of those
+/// reserved.
 #[must_use]
 pub fn is_valid_name(name: &[u8]) -> bool {
     let reserved = |byte: &u8| *byte < 0x20 || br#"\/:*?"<>|,+=[];"#.contains(byte);
@@ -179,8 +181,8 @@ pub fn emit_get(names: &[Bytes], out: &mut Vec<u8>) {
     }
 }
 
-/// The size of a file's attributes as FileEaInformation gives it: packed, with a length in front of the whole; zero for
-/// none.
+/// The size of a file's attributes as FileEaInformation gives it: packed, with a length in front of the
+/// whole; zero for none.
 #[must_use]
 pub fn packed_size(list: &[FullEa]) -> u32 {
     if list.is_empty() {

@@ -51,11 +51,12 @@ pub struct Expression {
 type States = [bool; COMPONENT_MAX + 1];
 
 impl Expression {
-    /// A pattern from a request. An empty one matches everything, as directory queries want it (MS-FSA 2.1.5.6.3).
+    /// A pattern from a request. An empty one matches everything, as directory queries want it (MS-FSA
+    /// 2.1.5.6.3).
     ///
     /// # Errors
-    /// [`NameError`] (`STATUS_OBJECT_NAME_INVALID`) when the pattern is no valid component even if wildcards, `.` and
-    /// `..` are allowed.
+    /// [`NameError`] (`STATUS_OBJECT_NAME_INVALID`) when the pattern is no valid component even if wildcards,
+    /// `.` and `..` are allowed.
     pub fn new(pattern: &[u16], ignore_case: bool) -> Result<Self, NameError> {
         if !pattern.is_empty() {
             name::check_units(pattern, true)?;
@@ -71,8 +72,8 @@ impl Expression {
         Ok(Self { units, ignore_case, kind })
     }
 
-    /// The name that the pattern is, if it has no wildcards: then there is at most one match, and no need to list.
-    /// Folded if case is ignored.
+    /// The name that the pattern is, if it has no wildcards: then there is at most one match, and no need to
+    /// list. Folded if case is ignored.
     #[must_use]
     pub fn literal(&self) -> Option<&[u16]> {
         (self.kind == Kind::Literal).then_some(&*self.units)

@@ -114,7 +114,8 @@ pub struct FullSizeInformation {
 }
 
 flags! {
-    /// What kind of device a volume is on (MS-FSCC 2.5.10). The names are the specification's without `FILE_`.
+    /// What kind of device a volume is on (MS-FSCC 2.5.10). The names are the specification's without
+    /// `FILE_`.
     pub struct Characteristics(u32);
     /// Its medium can be taken out.
     REMOVABLE_MEDIA = 0x0000_0001;
@@ -336,8 +337,8 @@ impl FsInformation {
         }
     }
 
-    /// Appends what fits into an output buffer of `limit` bytes: labels and names are cut short, the rest is whole or not
-    /// there at all (MS-FSA 2.1.5.13).
+    /// Appends what fits into an output buffer of `limit` bytes: labels and names are cut short, the rest is
+    /// whole or not there at all (MS-FSA 2.1.5.13).
     pub fn emit_within(&self, out: &mut Vec<u8>, limit: usize) -> Fit {
         if self.class().fixed_len().is_none_or(|fixed| limit < fixed) {
             return Fit::BelowFixed;

@@ -1,7 +1,8 @@
 //! Bodies of file system controls (MS-FSCC 2.3), without the IOCTL around them (MS-SMB2 2.2.31).
 //!
-//! Deliberately not done: FSCTL_MARK_HANDLE, offloaded copies, statistics, and controls of one file system's innards.
-//! Offsets and lengths are signed on the wire: a value above `i64::MAX` is negative, which is an invalid parameter.
+//! Deliberately not done: FSCTL_MARK_HANDLE, offloaded copies, statistics, and controls of one file system's
+//! innards. Offsets and lengths are signed on the wire: a value above `i64::MAX` is negative, which is an
+//! invalid parameter.
 
 use binrw::binrw;
 use bytes::Bytes;
@@ -416,7 +417,8 @@ impl FileRegions {
         self.emit_some(self.regions.len(), out);
     }
 
-    /// Appends the body with as many regions as fit into `limit` bytes. Less room than for one is [`Fit::NoEntry`].
+    /// Appends the body with as many regions as fit into `limit` bytes. Less room than for one is
+    /// [`Fit::NoEntry`].
     pub fn emit_within(&self, out: &mut Vec<u8>, limit: usize) -> Fit {
         let room = limit.saturating_sub(REGIONS_FIXED) / REGION;
         if room == 0 {

@@ -6,7 +6,8 @@
 //! * [`fs_info`]: what is queried and set of a volume (MS-FSCC 2.5)
 //! * [`ea`], [`stream`], [`quota`], [`notify`]: chained lists
 //! * [`fsctl`], [`reparse`]: bodies of file system controls (MS-FSCC 2.3, 2.1.2)
-//! * [`name`], [`expression`]: which names are valid, and which match a search pattern (MS-FSCC 2.1.5, MS-FSA 2.1.4.4)
+//! * [`name`], [`expression`]: which names are valid, and which match a search pattern (MS-FSCC 2.1.5, MS-FSA
+//!   2.1.4.4)
 
 use std::fmt;
 
@@ -86,7 +87,8 @@ impl From<ea::EaError> for InformationError {
 pub enum Fit {
     /// All of it (`STATUS_SUCCESS`).
     Whole,
-    /// A name was cut short or entries were left out (`STATUS_BUFFER_OVERFLOW`, a warning: what fits is sent).
+    /// A name was cut short or entries were left out (`STATUS_BUFFER_OVERFLOW`, a warning: what fits is
+    /// sent).
     Partial,
     /// Not even the first entry of a list (`STATUS_BUFFER_TOO_SMALL`); nothing was written.
     NoEntry,
@@ -107,7 +109,8 @@ impl Fit {
     }
 }
 
-/// Cuts what was written from `start` on down to `limit` bytes, to a whole code unit when the name starts at `name`.
+/// Cuts what was written from `start` on down to `limit` bytes, to a whole code unit when the name starts at
+/// `name`.
 fn truncate_name(out: &mut Vec<u8>, start: usize, name: usize, limit: usize) -> Fit {
     let written = out.len().saturating_sub(start);
     if written <= limit {
@@ -156,7 +159,8 @@ fn put_counted_name(out: &mut Vec<u8>, name: &crate::Name) {
 pub(crate) mod tests {
     use bytes::Bytes;
 
-    /// Emits, parses back, compares; then checks that truncations do not panic, and flips each byte for the same.
+    /// Emits, parses back, compares; then checks that truncations do not panic, and flips each byte for the
+    /// same.
     pub(crate) fn round_trip<T: PartialEq + std::fmt::Debug, E: PartialEq + std::fmt::Debug>(
         value: &T,
         emit: impl Fn(&T, &mut Vec<u8>),

@@ -1,6 +1,7 @@
 //! Which names are valid, and what parts the name in a CREATE or rename has (MS-FSCC 2.1.5, MS-FSA 2.1.5.1).
 //!
-//! A period or space at the end of a component is kept as sent: only Win32 clients strip them, before they send.
+//! A period or space at the end of a component is kept as sent: only Win32 clients strip them, before they
+//! send.
 
 use std::fmt;
 
@@ -82,8 +83,8 @@ impl fmt::Display for NameError {
 
 impl std::error::Error for NameError {}
 
-/// Whether `component` can name a file or directory (MS-FSCC 2.1.5.2): 1 to 255 code units, none of them reserved, and
-/// neither `.` nor `..`.
+/// Whether `component` can name a file or directory (MS-FSCC 2.1.5.2): 1 to 255 code units, none of them
+/// reserved, and neither `.` nor `..`.
 ///
 /// # Errors
 /// The first rule that is broken.
@@ -114,7 +115,8 @@ pub(super) fn check_units(component: &[u16], wildcards: bool) -> Result<(), Name
     Ok(())
 }
 
-/// Whether `name` can name a stream (MS-FSCC 2.1.5.3): up to 255 code units without backslash, slash, colon and NUL.
+/// Whether `name` can name a stream (MS-FSCC 2.1.5.3): up to 255 code units without backslash, slash, colon
+/// and NUL.
 ///
 /// # Errors
 /// The first rule that is broken.
@@ -147,7 +149,8 @@ pub struct StreamPath {
 }
 
 impl StreamPath {
-    /// Takes apart a path relative to the share's root. Doubled and trailing backslashes are dropped (MS-FSA 2.1.5.1).
+    /// Takes apart a path relative to the share's root. Doubled and trailing backslashes are dropped (MS-FSA
+    /// 2.1.5.1).
     ///
     /// # Errors
     /// The first rule that is broken; [`NameError::status`] says what to answer.
@@ -210,7 +213,8 @@ impl StreamPath {
         self.components().next_back()
     }
 
-    /// The path of the directory that holds the file; empty for the share's root, and for what is directly in it.
+    /// The path of the directory that holds the file; empty for the share's root, and for what is directly in
+    /// it.
     #[must_use]
     pub fn parent(&self) -> &[u16] {
         let units = self.path.units();
@@ -236,7 +240,8 @@ impl StreamPath {
         self.stream_type
     }
 
-    /// Whether the name ended in a backslash: with FILE_NON_DIRECTORY_FILE that is `STATUS_OBJECT_NAME_INVALID`.
+    /// Whether the name ended in a backslash: with FILE_NON_DIRECTORY_FILE that is
+    /// `STATUS_OBJECT_NAME_INVALID`.
     #[must_use]
     pub const fn trailing_separator(&self) -> bool {
         self.trailing_separator

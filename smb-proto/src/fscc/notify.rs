@@ -64,8 +64,8 @@ impl NotifyWriter {
         Self { out, chain }
     }
 
-    /// Appends a change; `false`, with nothing written, if it does not fit any more. A client that misses a change must
-    /// be told to list the directory anew (`STATUS_NOTIFY_ENUM_DIR`).
+    /// Appends a change; `false`, with nothing written, if it does not fit any more. A client that misses a
+    /// change must be told to list the directory anew (`STATUS_NOTIFY_ENUM_DIR`).
     pub fn push(&mut self, action: Action, name: &[u16]) -> bool {
         let name_length = name.len().saturating_mul(2);
         if !self.chain.begin(&mut self.out, FIXED.saturating_add(name_length)) {

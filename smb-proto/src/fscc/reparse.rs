@@ -1,6 +1,7 @@
 //! Reparse point data (MS-FSCC 2.1.2): what makes a file a symbolic link, a mount point, or something else.
 //!
-//! Deliberately not taken apart: the forms of NFS and of the Windows subsystem for Linux; they are kept as data.
+//! Deliberately not taken apart: the forms of NFS and of the Windows subsystem for Linux; they are kept as
+//! data.
 
 use bytes::Bytes;
 
@@ -109,8 +110,8 @@ impl ReparseData {
     /// Reads a whole buffer, as it is sent to set a reparse point and answered when one is asked for.
     ///
     /// # Errors
-    /// [`Malformed`] (`STATUS_IO_REPARSE_DATA_INVALID` on the wire) when the length does not fit, the buffer is longer
-    /// than [`REPARSE_DATA_MAX`], or a name lies outside it.
+    /// [`Malformed`] (`STATUS_IO_REPARSE_DATA_INVALID` on the wire) when the length does not fit, the buffer
+    /// is longer than [`REPARSE_DATA_MAX`], or a name lies outside it.
     pub fn parse(bytes: &Bytes) -> Result<Self, Malformed> {
         if bytes.len() > REPARSE_DATA_MAX {
             return Err(Malformed("reparse data: too long"));

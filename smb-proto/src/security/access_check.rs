@@ -1,12 +1,12 @@
 //! The access check (MS-DTYP 2.5.3.2).
 //!
-//! Deliberately not done: trees of object types (files have none, so entries for them never apply), central policies,
-//! and the integrity check. Conditions of callback entries are not evaluated: as for a condition whose result is
-//! unknown (MS-DTYP 2.5.3.1.5), such an entry grants nothing but does refuse.
+//! Deliberately not done: trees of object types (files have none, so entries for them never apply), central
+//! policies, and the integrity check. Conditions of callback entries are not evaluated: as for a condition
+//! whose result is unknown (MS-DTYP 2.5.3.1.5), such an entry grants nothing but does refuse.
 //!
-//! When the maximum is asked for, entries count in their order, as they do otherwise: an entry neither refuses what
-//! an earlier one granted nor grants what an earlier one refused. The maximum is then exactly the set of
-//! rights that would be granted one by one.
+//! When the maximum is asked for, entries count in their order, as they do otherwise: an entry neither
+//! refuses what an earlier one granted nor grants what an earlier one refused. The maximum is then exactly
+//! the set of rights that would be granted one by one.
 
 use super::acl::{AceBody, AceFlags, AceType, Acl};
 use super::descriptor::{Control, SecurityDescriptor};
@@ -83,8 +83,9 @@ impl AccessDenied {
 
 /// What `token` gets of `desired` on a file, directory, pipe or share with `descriptor`.
 ///
-/// Generic rights are mapped as for files. With MAXIMUM_ALLOWED, everything that is granted (the bit itself never);
-/// otherwise exactly what was desired. A descriptor without a DACL, or with a null one, grants everything.
+/// Generic rights are mapped as for files. With MAXIMUM_ALLOWED, everything that is granted (the bit itself
+/// never); otherwise exactly what was desired. A descriptor without a DACL, or with a null one, grants
+/// everything.
 ///
 /// # Errors
 /// [`AccessDenied`] when something asked for is not granted, or nothing at all is.

@@ -202,7 +202,8 @@ impl Acl {
         Self { revision: 2, aces }
     }
 
-    /// Number of bytes on the wire. A list longer than [`ACL_SIZE_MAX`] cannot be sent: refuse it before emitting.
+    /// Number of bytes on the wire. A list longer than [`ACL_SIZE_MAX`] cannot be sent: refuse it before
+    /// emitting.
     #[must_use]
     pub fn wire_len(&self) -> usize {
         self.aces.iter().fold(ACL_HEADER, |sum, ace| sum.saturating_add(ace.wire_len()))
@@ -211,8 +212,8 @@ impl Acl {
     /// Reads the list at the start of `bytes`, sharing their storage; what follows it is left alone.
     ///
     /// # Errors
-    /// [`Malformed`] when the list or an entry is short, of an unknown revision, or has a size that is not a multiple
-    /// of four.
+    /// [`Malformed`] when the list or an entry is short, of an unknown revision, or has a size that is not a
+    /// multiple of four.
     pub fn parse(bytes: &Bytes) -> Result<Self, Malformed> {
         let Some((&[revision, _, size_low, size_high, count_low, count_high, _, _], _)) =
             bytes.split_first_chunk::<ACL_HEADER>()

@@ -1,4 +1,5 @@
-//! Security descriptors in self-relative form (MS-DTYP 2.4.6) and which parts of them a request is about (2.4.7).
+//! Security descriptors in self-relative form (MS-DTYP 2.4.6) and which parts of them a request is about
+//! (2.4.7).
 
 use binrw::binrw;
 use bytes::Bytes;
@@ -99,11 +100,12 @@ impl SecurityInformation {
 
 /// A security descriptor.
 ///
-/// A DACL can be absent ([`Control::DACL_PRESENT`] clear), present and null (set, `dacl` is `None`: everyone may do
-/// everything), or a list (an empty one grants nothing).
+/// A DACL can be absent ([`Control::DACL_PRESENT`] clear), present and null (set, `dacl` is `None`: everyone
+/// may do everything), or a list (an empty one grants nothing).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SecurityDescriptor {
-    /// Control bits. [`Control::SELF_RELATIVE`], and the presence of lists that are there, are set when emitted.
+    /// Control bits. [`Control::SELF_RELATIVE`], and the presence of lists that are there, are set when
+    /// emitted.
     pub control: Control,
     /// Bits of the resource manager (the field Sbz1).
     pub resource_manager: u8,
@@ -257,9 +259,9 @@ impl SecurityDescriptor {
 
     /// This descriptor after a request sets the parts of `new` that `information` names.
     ///
-    /// A list takes part in automatic inheritance only if the request both says so and asks for it (MS-DTYP 2.4.6: the
-    /// request bit itself is not kept). Whether the caller may set a part, and whether an owner or group that is set
-    /// is there at all, is the caller's to check; an absent one leaves the old in place.
+    /// A list takes part in automatic inheritance only if the request both says so and asks for it (MS-DTYP
+    /// 2.4.6: the request bit itself is not kept). Whether the caller may set a part, and whether an owner or
+    /// group that is set is there at all, is the caller's to check; an absent one leaves the old in place.
     #[must_use]
     pub fn apply(&self, information: SecurityInformation, new: &Self) -> Self {
         let wants = |part| information.everything() || information.contains(part);
@@ -342,7 +344,8 @@ const fn replace(old: u16, new: u16, mask: u16) -> u16 {
     (old & !mask) | (new & mask)
 }
 
-/// Control bits to keep of a request: automatic inheritance only when it is asked for, the asking itself never.
+/// Control bits to keep of a request: automatic inheritance only when it is asked for, the asking itself
+/// never.
 const fn kept(control: Control, required: Control, inherited: Control) -> u16 {
     let control_without = control.0 & !required.0;
     if control.contains(required) { control_without } else { control_without & !inherited.0 }

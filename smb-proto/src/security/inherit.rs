@@ -1,8 +1,9 @@
 //! The descriptor of a new file (MS-DTYP 2.5.3.4): what its creator gives and what its directory hands down.
 //!
-//! Entries are inherited as the table of 2.5.3.4.4 says. Entries are marked as inherited, and a creator's list is joined
-//! with what the directory hands down, only if the directory's own list takes part in automatic inheritance; otherwise
-//! a creator's list stands alone. Entries for kinds of objects are not inherited: files have none.
+//! Entries are inherited as the table of 2.5.3.4.4 says. Entries are marked as inherited, and a creator's
+//! list is joined with what the directory hands down, only if the directory's own list takes part in
+//! automatic inheritance; otherwise a creator's list stands alone. Entries for kinds of objects are not
+//! inherited: files have none.
 
 use bytes::Bytes;
 
@@ -118,7 +119,8 @@ impl NewObject<'_> {
         }
     }
 
-    /// An entry with its placeholders filled in; and, if it had some and is handed on, the original for heirs only.
+    /// An entry with its placeholders filled in; and, if it had some and is handed on, the original for heirs
+    /// only.
     fn concrete(&self, ace: &Ace, flags: AceFlags, (owner, group): (Sid, Sid)) -> [Option<Ace>; 2] {
         let inheritance = AceFlags::CONTAINER_INHERIT.with(AceFlags::OBJECT_INHERIT);
         let AceBody::Sid { mask, sid, data } = &ace.body else {

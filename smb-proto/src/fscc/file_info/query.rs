@@ -149,8 +149,8 @@ impl FileInformation {
         }
     }
 
-    /// Appends what fits into an output buffer of `limit` bytes: names are cut short, lists end early, the rest is whole
-    /// or not there at all (MS-FSA 2.1.5.12).
+    /// Appends what fits into an output buffer of `limit` bytes: names are cut short, lists end early, the
+    /// rest is whole or not there at all (MS-FSA 2.1.5.12).
     pub fn emit_within(&self, out: &mut Vec<u8>, limit: usize) -> Fit {
         if self.class().fixed_len().is_none_or(|fixed| limit < fixed) {
             return Fit::BelowFixed;
@@ -173,7 +173,8 @@ impl FileInformation {
     /// Reads information of a class (the client's direction).
     ///
     /// # Errors
-    /// [`InformationError`]: not a class that is queried this way, too few bytes, or lengths that point outside them.
+    /// [`InformationError`]: not a class that is queried this way, too few bytes, or lengths that point
+    /// outside them.
     pub fn parse(class: FileInfoClass, bytes: &Bytes) -> Result<Self, InformationError> {
         let number = || u32_at(bytes, 0, "").map_err(|_| InformationError::Length);
         let long = || u64_at(bytes, 0, "").map_err(|_| InformationError::Length);

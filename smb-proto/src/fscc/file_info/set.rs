@@ -49,8 +49,8 @@ flags! {
     FORCE_RESIZE_SOURCE_SR = 0x0100;
 }
 
-/// A new name: of FILE_RENAME_INFORMATION_TYPE_2, FILE_LINK_INFORMATION_TYPE_2 and their forms with flags (MS-FSCC
-/// 2.4.42.2, 2.4.28.2, 2.4.43).
+/// A new name: of FILE_RENAME_INFORMATION_TYPE_2, FILE_LINK_INFORMATION_TYPE_2 and their forms with flags
+/// (MS-FSCC 2.4.42.2, 2.4.28.2, 2.4.43).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RenameInformation {
     /// How.
@@ -155,8 +155,8 @@ impl SetFileInformation {
     /// Reads what a request sets. Bytes behind the structure are ignored.
     ///
     /// # Errors
-    /// [`InformationError`]: not a class that is set, too few bytes, lengths that point outside them, or extended
-    /// attributes that are none.
+    /// [`InformationError`]: not a class that is set, too few bytes, lengths that point outside them, or
+    /// extended attributes that are none.
     pub fn parse(class: FileInfoClass, bytes: &Bytes) -> Result<Self, InformationError> {
         let long = || u64_at(bytes, 0, "").map_err(|_| InformationError::Length);
         let number = || u32_at(bytes, 0, "").map_err(|_| InformationError::Length);

@@ -22,8 +22,8 @@ fn byte(boolean: &bool) -> u8 {
 
 /// FILE_BASIC_INFORMATION (MS-FSCC 2.4.7).
 ///
-/// When set, a time of zero or empty attributes leave the old; -1 (`u64::MAX`) also stops the open from changing that
-/// time by itself, and -2 lets it do so again.
+/// When set, a time of zero or empty attributes leave the old; -1 (`u64::MAX`) also stops the open from
+/// changing that time by itself, and -2 lets it do so again.
 #[binrw]
 #[brw(little)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
