@@ -2,7 +2,7 @@
 //! (MS-DTYP 2.4, 2.5.3).
 //!
 //! Deliberately not done: central access policies (MS-DTYP 2.5.3.1.4), conditions of callback entries
-//! (2.5.3.1.5) and the mandatory integrity check (2.5.3.3); [`access_check`] says what happens to each.
+//! (2.5.3.1.5) and the mandatory integrity check (2.5.3.3); [`mod@access_check`] says what happens to each.
 
 pub mod access_check;
 pub mod acl;
