@@ -1,7 +1,7 @@
 //! What a shard wants done.
 
 use smb_proto::command::negotiate::Dialect;
-use smb_proto::crypto::provider::{CipherAlgorithm, SigningAlgorithm};
+use smb_proto::crypto::{CipherAlgorithm, SigningAlgorithm};
 
 use crate::ids::{BufferId, Channel, ConnectionId, MessageId, SessionId, ShardId, Token};
 use crate::message::Envelope;

@@ -5,8 +5,8 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use smb_proto::Name;
-use smb_proto::crypto::provider::{CipherAlgorithm, SigningAlgorithm};
 use smb_proto::command::negotiate::Dialect;
+use smb_proto::crypto::{CipherAlgorithm, SigningAlgorithm};
 
 use crate::ids::{ShareId, VolumeId};
 use crate::storage::VolumeCaps;

@@ -91,11 +91,13 @@ impl IdSource {
 
     /// The next id. 2^36 of them last 19 years at 100 a second; then the counter would spill into the partition,
     /// which the assertion forbids.
-    pub fn next(&mut self) -> u64 {
+    pub fn issue(&mut self) -> u64 {
         let counter = self.next;
         assert!(counter < 1 << COUNTER_BITS, "the ids of one incarnation are used up");
         self.next += 1;
-        u64::from(self.incarnation) << (COUNTER_BITS + PARTITION_BITS) | u64::from(self.partition.0) << COUNTER_BITS | counter
+        u64::from(self.incarnation) << (COUNTER_BITS + PARTITION_BITS)
+            | u64::from(self.partition.0) << COUNTER_BITS
+            | counter
     }
 }
 
@@ -104,6 +106,22 @@ impl IdSource {
 pub fn partition_of(id: u64) -> Partition {
     let bits = (id >> COUNTER_BITS) & u64::from(PARTITIONS - 1);
     Partition(u16::try_from(bits).unwrap_or(0))
+}
+
+const CONNECTION_SHARD_SHIFT: u32 = 48;
+
+impl ConnectionId {
+    /// The `number`th connection that the adapter gives to `shard`.
+    #[must_use]
+    pub const fn new(shard: ShardId, number: u64) -> Self {
+        Self((shard.0 as u64) << CONNECTION_SHARD_SHIFT | number & ((1 << CONNECTION_SHARD_SHIFT) - 1))
+    }
+
+    /// The shard that owns the connection.
+    #[must_use]
+    pub const fn shard(self) -> ShardId {
+        ShardId((self.0 >> CONNECTION_SHARD_SHIFT) as u16)
+    }
 }
 
 impl SessionId {

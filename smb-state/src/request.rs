@@ -1,11 +1,13 @@
 //! Requests as the endpoint hands them to the core: typed, decrypted, verified, payloads replaced by buffer numbers.
 
-use smb_proto::command::{
-    FileId, change_notify, close, create, flush, lock, negotiate, oplock_break, query_directory, read, smb1, tree_connect,
-};
+use bytes::Bytes;
 use smb_proto::command::ioctl::FsctlCode;
+use smb_proto::command::query_info::SecurityInformation;
+use smb_proto::command::{
+    FileId, change_notify, close, create, flush, lock, negotiate, oplock_break, query_directory, read, smb1,
+    tree_connect,
+};
 use smb_proto::fscc::class::{FileInfoClass, FsInfoClass};
-use smb_proto::fscc::ea::EaName;
 use smb_proto::fscc::file_info::SetFileInformation;
 use smb_proto::header::CommandCode;
 use smb_proto::security::descriptor::SecurityDescriptor;
@@ -70,7 +72,7 @@ pub struct Request {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Command {
     /// An SMB1 NEGOTIATE that may lead to SMB2.
-    MultiProtocolNegotiate(smb1::Request),
+    MultiProtocolNegotiate(smb1::NegotiateRequest),
     /// NEGOTIATE.
     Negotiate(Box<negotiate::Request>),
     /// SESSION_SETUP.
@@ -287,12 +289,12 @@ pub enum Asked {
         /// SL_INDEX_SPECIFIED: where to start, from 1.
         index: Option<u32>,
         /// Only these; empty asks for all.
-        names: Vec<EaName>,
+        names: Vec<Bytes>,
     },
     /// Volume information.
     Volume(FsInfoClass),
     /// The security descriptor's parts (SECURITY_INFORMATION).
-    Security(u32),
+    Security(SecurityInformation),
     /// Quota information.
     Quota,
     /// An info type that does not exist, or input that can't be read.
@@ -318,7 +320,7 @@ pub enum Setting {
     /// Parts of the security descriptor.
     Security {
         /// Which (SECURITY_INFORMATION).
-        parts: u32,
+        parts: SecurityInformation,
         /// The descriptor that holds them.
         descriptor: Box<SecurityDescriptor>,
     },

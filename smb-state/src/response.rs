@@ -1,14 +1,11 @@
 //! Responses as the core hands them to the endpoint.
 
+use smb_proto::NtStatus;
 use smb_proto::command::ioctl::FsctlCode;
 use smb_proto::command::{FileId, close, create, negotiate, tree_connect};
-use smb_proto::fscc::file_info::FileInformation;
-use smb_proto::fscc::fs_info::FsInformation;
 use smb_proto::header::CommandCode;
-use smb_proto::NtStatus;
 
 use crate::ids::{AsyncId, BufferId, MessageId, SessionId, TreeId};
-use crate::storage::{Range, StreamEntry};
 
 /// How a response is to be protected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -101,28 +98,7 @@ pub enum Body {
         /// Bytes.
         length: u32,
     },
-    /// QUERY_INFO of a file.
-    FileInfo {
-        /// The information.
-        information: Box<FileInformation>,
-        /// Cut it here (with BUFFER_OVERFLOW).
-        length_max: u32,
-    },
-    /// QUERY_INFO of streams (FileStreamInformation).
-    Streams {
-        /// The streams.
-        streams: Vec<StreamEntry>,
-        /// Cut it here, after a whole entry.
-        length_max: u32,
-    },
-    /// QUERY_INFO of a volume.
-    VolumeInfo {
-        /// The information.
-        information: Box<FsInformation>,
-        /// Cut it here (with BUFFER_OVERFLOW).
-        length_max: u32,
-    },
-    /// QUERY_INFO whose answer the core has encoded already (extended attributes, security descriptors).
+    /// QUERY_INFO, encoded and cut to what the client has room for.
     Info(Vec<u8>),
     /// SET_INFO.
     SetInfo,
@@ -151,8 +127,6 @@ pub enum IoctlOutput {
     },
     /// A small structure, encoded.
     Bytes(Vec<u8>),
-    /// FSCTL_QUERY_ALLOCATED_RANGES.
-    Ranges(Vec<Range>),
 }
 
 impl Body {
@@ -173,9 +147,6 @@ impl Body {
             | Self::Close(_)
             | Self::Write { .. }
             | Self::Ioctl { .. }
-            | Self::FileInfo { .. }
-            | Self::Streams { .. }
-            | Self::VolumeInfo { .. }
             | Self::Info(_)
             | Self::SetInfo => None,
         }

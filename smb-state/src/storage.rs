@@ -3,7 +3,7 @@
 
 use smb_proto::attributes::FileAttributes;
 use smb_proto::fscc::class::FileInfoClass;
-use smb_proto::fscc::ea::{Ea, EaName};
+use smb_proto::fscc::ea::FullEa;
 use smb_proto::security::descriptor::SecurityDescriptor;
 use smb_proto::{FileTime, Name, NtStatus};
 
@@ -137,7 +137,7 @@ pub struct Initial {
     /// DOS attributes.
     pub dos: FileAttributes,
     /// Extended attributes.
-    pub eas: Vec<Ea>,
+    pub eas: Vec<FullEa>,
     /// Bytes to set aside.
     pub allocation: u64,
     /// Security descriptor, where the volume stores them.
@@ -291,7 +291,7 @@ pub enum StorageOp<B = BufferId> {
         /// The object.
         handle: Handle,
         /// Which.
-        eas: Vec<Ea>,
+        eas: Vec<FullEa>,
     },
     /// The security descriptor. Answer: [`StorageReply::Security`].
     Security {
@@ -449,7 +449,7 @@ pub enum StorageReply<B = BufferId> {
     /// Streams.
     Streams(Vec<StreamEntry>),
     /// Extended attributes.
-    Eas(Vec<Ea>),
+    Eas(Vec<FullEa>),
     /// A security descriptor.
     Security(Box<SecurityDescriptor>),
     /// Size and free space.
@@ -514,9 +514,6 @@ pub struct Requester {
     pub share: crate::ids::ShareId,
 }
 
-/// An extended attribute's name, as a query asks for it.
-pub type AskedEa = EaName;
-
 impl<B> StorageOp<B> {
     /// The same request with its payload, if it has one, named in another way.
     pub fn map_buffer<C>(self, name: impl FnOnce(B) -> C) -> StorageOp<C> {
@@ -531,7 +528,9 @@ impl<B> StorageOp<B> {
             Self::Create { parent, name, kind, initial } => StorageOp::Create { parent, name, kind, initial },
             Self::CreateStream { file, stream, initial } => StorageOp::CreateStream { file, stream, initial },
             Self::Open { handle, intent } => StorageOp::Open { handle, intent },
-            Self::Overwrite { handle, initial, supersede } => StorageOp::Overwrite { handle, initial, supersede },
+            Self::Overwrite { handle, initial, supersede } => {
+                StorageOp::Overwrite { handle, initial, supersede }
+            }
             Self::Close { handle } => StorageOp::Close { handle },
             Self::Read { handle, offset, length } => StorageOp::Read { handle, offset, length },
             Self::Flush { handle } => StorageOp::Flush { handle },
@@ -546,8 +545,12 @@ impl<B> StorageOp<B> {
             Self::Security { handle } => StorageOp::Security { handle },
             Self::SetSecurity { handle, descriptor } => StorageOp::SetSecurity { handle, descriptor },
             Self::CheckEmpty { handle } => StorageOp::CheckEmpty { handle },
-            Self::Rename { handle, parent, name, replace } => StorageOp::Rename { handle, parent, name, replace },
-            Self::RenameStream { handle, stream, replace } => StorageOp::RenameStream { handle, stream, replace },
+            Self::Rename { handle, parent, name, replace } => {
+                StorageOp::Rename { handle, parent, name, replace }
+            }
+            Self::RenameStream { handle, stream, replace } => {
+                StorageOp::RenameStream { handle, stream, replace }
+            }
             Self::Link { handle, parent, name, replace } => StorageOp::Link { handle, parent, name, replace },
             Self::Unlink { handle } => StorageOp::Unlink { handle },
             Self::Volume => StorageOp::Volume,

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use super::{BODY_OFFSET, FileId};
 use crate::error::Malformed;
 use crate::flags::{flags, values};
+pub use crate::security::descriptor::SecurityInformation;
 use crate::wire;
 
 values! {
@@ -19,27 +20,6 @@ values! {
     SECURITY = 0x03;
     /// Quotas.
     QUOTA = 0x04;
-}
-
-flags! {
-    /// Parts of a security descriptor, in AdditionalInformation.
-    pub struct SecurityInformation(u32);
-    /// Owner.
-    OWNER = 0x0000_0001;
-    /// Group.
-    GROUP = 0x0000_0002;
-    /// DACL.
-    DACL = 0x0000_0004;
-    /// SACL.
-    SACL = 0x0000_0008;
-    /// Integrity label.
-    LABEL = 0x0000_0010;
-    /// Resource attributes.
-    ATTRIBUTE = 0x0000_0020;
-    /// Central access policy.
-    SCOPE = 0x0000_0040;
-    /// For backup: everything.
-    BACKUP = 0x0001_0000;
 }
 
 flags! {

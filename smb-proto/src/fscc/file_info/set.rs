@@ -95,7 +95,7 @@ impl RenameInformation {
 
 /// What a request sets, one variant for each class. Sizes and positions are signed on the wire: a value above
 /// `i64::MAX` is negative, which is an invalid parameter.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum SetFileInformation {
     /// The space allocated (2.4.4).
     Allocation(u64),

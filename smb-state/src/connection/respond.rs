@@ -1,0 +1,176 @@
+//! A response's way from where a request was carried out to the endpoint: credits, compounds, protection.
+
+use std::collections::VecDeque;
+
+use smb_proto::NtStatus;
+use smb_proto::command::FileId;
+
+use super::{Chained, Inherited, Running, Standing, window};
+use crate::action::{Action, Output};
+use crate::ids::{ConnectionId, MessageId, SessionId, TreeId};
+use crate::message::Finished;
+use crate::request::{Protection, Request};
+use crate::response::{Body, Protect, Response};
+use crate::shard::{Shard, Turn};
+use crate::timer::Timer;
+
+/// How a request of this protection is answered when no session says otherwise.
+fn echo_protection(protection: Protection) -> Protect {
+    match protection {
+        Protection::None | Protection::BadSignature | Protection::Unverified => Protect::Plain,
+        Protection::Signed => Protect::Sign,
+        Protection::Sealed(session) => Protect::Seal(session),
+    }
+}
+
+impl Shard {
+    /// Answers a request that never left the connection.
+    pub(crate) fn finish_here(
+        &mut self,
+        connection: ConnectionId,
+        message: MessageId,
+        status: NtStatus,
+        body: Body,
+        turn: &mut Turn<'_>,
+    ) {
+        let Some(running) = self
+            .connections
+            .get(&connection)
+            .and_then(|state| state.chains.get(&message))
+            .map(|chain| chain.running)
+        else {
+            return turn.release(body.buffer());
+        };
+        let ending = Ending {
+            session: running.session,
+            tree: running.tree,
+            protect: echo_protection(running.protection),
+            status,
+            body,
+            open: None,
+        };
+        self.end(connection, message, ending, turn);
+    }
+
+    /// A session or an open is done with a request.
+    pub(crate) fn on_finished(&mut self, finished: Finished, turn: &mut Turn<'_>) {
+        let Finished { origin, status, body, open, spent } = finished;
+        turn.release(spent);
+        let ending = Ending {
+            session: origin.session,
+            tree: origin.tree,
+            protect: origin.protect,
+            status,
+            body,
+            open,
+        };
+        self.end(origin.connection, origin.message, ending, turn);
+    }
+
+    fn end(&mut self, connection: ConnectionId, message: MessageId, ending: Ending, turn: &mut Turn<'_>) {
+        let credits_max = self.limits.credits_max;
+        let Some(state) = self.connections.get_mut(&connection) else {
+            return turn.release(ending.body.buffer());
+        };
+        let Some(chain) = state.chains.remove(&message) else { return turn.release(ending.body.buffer()) };
+        let Chained { running, waiting, mut done, inherited } = chain;
+        // An asynchronous request got its credits with the interim response (3.3.1.2, S16).
+        let credits = match running.async_id {
+            Some(_) => 0,
+            None => {
+                let grant = window::to_grant(&state.window, running.credits, credits_max);
+                state.window.grant(grant);
+                grant
+            }
+        };
+        let inherited = Inherited {
+            session: ending.session,
+            tree: ending.tree,
+            // A failed CREATE must not let its successors work on an older open.
+            open: if ending.status.is_error() {
+                ending.open
+            } else {
+                ending.open.or(inherited.open.filter(|_| running.related))
+            },
+            status: ending.status,
+        };
+        done.push(response(message, &running, credits, ending));
+        self.run_next(connection, waiting, done, inherited, turn);
+    }
+
+    /// Goes on with a compound, or sends its responses.
+    pub(crate) fn run_next(
+        &mut self,
+        connection: ConnectionId,
+        mut waiting: VecDeque<Request>,
+        done: Vec<Response>,
+        inherited: Inherited,
+        turn: &mut Turn<'_>,
+    ) {
+        if let Some(next) = waiting.pop_front() {
+            self.run(connection, next, waiting, done, inherited, turn);
+        } else if !done.is_empty() {
+            turn.output(connection, Output::Respond(done));
+        }
+    }
+
+    /// A session was set up on a connection.
+    pub(crate) fn session_is_valid(
+        &mut self,
+        connection: ConnectionId,
+        session: SessionId,
+        turn: &mut Turn<'_>,
+    ) {
+        let Some(state) = self.connections.get_mut(&connection) else { return };
+        state.sessions.insert(session, Standing::Valid);
+        self.disarm(Timer::Authentication(connection), turn);
+    }
+
+    /// A session is no longer on a connection. Its keys go after what was answered under them (R6).
+    pub(crate) fn session_is_gone(
+        &mut self,
+        connection: ConnectionId,
+        session: SessionId,
+        turn: &mut Turn<'_>,
+    ) {
+        let Some(state) = self.connections.get_mut(&connection) else { return };
+        if state.sessions.remove(&session).is_some() {
+            turn.output(connection, Output::DropKeys { session });
+        }
+    }
+
+    /// Ends a connection once its responses are out. The adapter answers with `Disconnected`.
+    pub(crate) fn disconnect(&mut self, connection: ConnectionId, turn: &mut Turn<'_>) {
+        let Some(state) = self.connections.get_mut(&connection) else { return };
+        if !state.closing {
+            state.closing = true;
+            turn.push(Action::Output(connection, Output::Disconnect));
+        }
+    }
+}
+
+/// How a request ended.
+struct Ending {
+    session: SessionId,
+    tree: TreeId,
+    protect: Protect,
+    status: NtStatus,
+    body: Body,
+    open: Option<FileId>,
+}
+
+fn response(message: MessageId, running: &Running, credits: u16, ending: Ending) -> Response {
+    Response {
+        message,
+        command: running.command,
+        credit_charge: running.credit_charge,
+        credits,
+        status: ending.status,
+        session: ending.session,
+        tree: ending.tree,
+        async_id: running.async_id,
+        related: running.related,
+        protect: ending.protect,
+        body: ending.body,
+    }
+}

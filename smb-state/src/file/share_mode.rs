@@ -1,0 +1,32 @@
+//! Whether two opens of one stream can live together (MS-FSA 2.1.5.1.2.2).
+
+use smb_proto::access::AccessMask;
+use smb_proto::command::create::ShareAccess;
+
+use super::Grant;
+
+/// Rights that FILE_SHARE_READ speaks of.
+const READS: AccessMask = AccessMask(AccessMask::READ_DATA.0 | AccessMask::EXECUTE.0);
+/// Rights that FILE_SHARE_WRITE speaks of.
+const WRITES: AccessMask = AccessMask(AccessMask::WRITE_DATA.0 | AccessMask::APPEND_DATA.0);
+/// Rights that FILE_SHARE_DELETE speaks of.
+const DELETES: AccessMask = AccessMask::DELETE;
+
+/// Whether both may be open at once: each shares what the other does. Opens that touch neither data nor the name (only
+/// attributes, for instance) conflict with nothing.
+#[must_use]
+pub fn compatible(one: &Grant, other: &Grant) -> bool {
+    allows(one, other) && allows(other, one)
+}
+
+fn allows(holder: &Grant, other: &Grant) -> bool {
+    if !touches(holder) || !touches(other) {
+        return true;
+    }
+    let pairs = [(READS, ShareAccess::READ), (WRITES, ShareAccess::WRITE), (DELETES, ShareAccess::DELETE)];
+    pairs.into_iter().all(|(rights, share)| !other.access.intersects(rights) || holder.share.contains(share))
+}
+
+fn touches(grant: &Grant) -> bool {
+    grant.access.intersects(READS.with(WRITES).with(DELETES))
+}

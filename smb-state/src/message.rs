@@ -1,0 +1,204 @@
+//! Messages between machines. Within a shard they go through the step's work list, between shards through the adapter;
+//! exactly once and in order for each pair, nothing more (R10).
+//!
+//! | message | from | to | if the receiver is gone |
+//! |---|---|---|---|
+//! | [`Message::Execute`] | connection | session | answered USER_SESSION_DELETED |
+//! | [`Message::Finish`] | session, open | connection | its payload is released |
+//! | [`Message::Cancel`] | connection | session | nothing to cancel |
+//! | [`Message::ChannelLost`] | connection | session | nothing to do |
+//! | [`Message::SessionEnded`] | session | connection | nothing to do |
+//! | [`Message::EndPrevious`] | session | session | answered: nothing to end |
+//! | [`Message::AskFile`] | open | file | a file without state is a file without opens: it is made |
+//! | [`Message::AskNamespace`] | open | namespace | made likewise |
+//! | [`Message::AskClient`] | session | client | made likewise |
+//! | [`Message::Freeze`], [`Message::Thaw`] | open | every shard | shards are always there |
+//! | [`Message::Answer`] | file, namespace, client, session | whoever asked | the asker waits for it, so it is there |
+//!
+//! Who asks waits with a token of its own shard; an answer may be overtaken only by messages of other pairs.
+
+use smb_proto::command::FileId;
+use smb_proto::command::negotiate::Dialect;
+use smb_proto::{Name, NtStatus};
+
+use crate::event::Identity;
+use crate::file::FileAsk;
+use crate::ids::{BufferId, ConnectionId, FileKey, MessageId, SessionId, ShardId, Token, TreeId, VolumeId};
+use crate::namespace::NamespaceAsk;
+use crate::request::Request;
+use crate::response::{Body, Protect};
+
+/// A message and where it goes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Envelope {
+    /// The machine.
+    pub to: Address,
+    /// The message.
+    pub message: Message,
+}
+
+/// A machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// A connection.
+    Connection(ConnectionId),
+    /// A session with its tree connects and opens.
+    Session(SessionId),
+    /// A file.
+    File(FileKey),
+    /// A volume's names.
+    Namespace(VolumeId),
+    /// A client, by its ClientGuid.
+    Client([u8; 16]),
+    /// Whoever waits in this shard.
+    Shard(ShardId),
+}
+
+/// What is said.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Message {
+    /// Carry out a request.
+    Execute(Box<Execution>),
+    /// A request is done.
+    Finish(Box<Finished>),
+    /// Give up a request that waits.
+    Cancel {
+        /// Where it came from.
+        connection: ConnectionId,
+        /// Which.
+        message: MessageId,
+    },
+    /// The connection is gone.
+    ChannelLost {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// A session is no longer on this connection.
+    SessionEnded {
+        /// Which.
+        session: SessionId,
+    },
+    /// The same user came back and asks for this session's end (PreviousSessionId). Answered when its opens are closed.
+    EndPrevious {
+        /// Who asks; only the session's own user may.
+        identity: Identity,
+        /// To be answered.
+        asker: Asker,
+    },
+    /// Ask a file.
+    AskFile(FileAsk, Asker),
+    /// Ask a volume's names.
+    AskNamespace(NamespaceAsk, Asker),
+    /// Ask a client whether its connections may speak this dialect (3.3.5.5.3).
+    AskClient(ClientAsk, Asker),
+    /// A directory is about to be renamed: hold back what wants to open below it. Granted if nothing is open there.
+    Freeze {
+        /// The volume.
+        volume: VolumeId,
+        /// The directory's folded path.
+        path: Name,
+        /// To be answered.
+        asker: Asker,
+    },
+    /// The rename is done or was given up: what was held back runs.
+    Thaw {
+        /// The volume.
+        volume: VolumeId,
+        /// The directory's folded path.
+        path: Name,
+    },
+    /// The answer to an ask.
+    Answer(Token, Answer),
+}
+
+/// Who asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Asker {
+    /// Its shard.
+    pub shard: ShardId,
+    /// Its wait there.
+    pub token: Token,
+}
+
+/// What a client's machine is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ClientAsk {
+    /// A session becomes valid on a connection of this dialect.
+    Join(Dialect),
+    /// A session of this client ended.
+    Leave,
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Answer {
+    /// Yes; done.
+    Granted,
+    /// No.
+    Refused(NtStatus),
+    /// What was asked about changed meanwhile: start again from the name.
+    Again,
+    /// The open is closed.
+    Closed {
+        /// It was the last through a name whose delete is pending: remove that name (or the stream), then tell the file.
+        remove: bool,
+    },
+    /// Whether the file's delete is pending.
+    Pending(bool),
+}
+
+/// What a connection's dialect and capabilities mean for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Terms {
+    /// The dialect.
+    pub dialect: Dialect,
+    /// Bytes of one READ, WRITE or transaction.
+    pub io_size_max: u32,
+    /// Connection.ServerCapabilities includes encryption.
+    pub encryption: bool,
+}
+
+/// A request on its way to a session.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Execution {
+    /// Where it came from.
+    pub connection: ConnectionId,
+    /// What the connection agreed on.
+    pub terms: Terms,
+    /// The tree connect: the request's own or, in a related compound, its predecessor's.
+    pub tree: TreeId,
+    /// In a related compound, the open of the predecessor, used where the request names none of its own.
+    pub related_open: Option<FileId>,
+    /// The request; its session is the address.
+    pub request: Request,
+}
+
+/// Where a request came from and how its response must be protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// The request.
+    pub message: MessageId,
+    /// The session.
+    pub session: SessionId,
+    /// The tree connect, 0 if none.
+    pub tree: TreeId,
+    /// How to protect the response.
+    pub protect: Protect,
+}
+
+/// A request that is done.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Finished {
+    /// Which.
+    pub origin: Origin,
+    /// How it ended.
+    pub status: NtStatus,
+    /// What the response says.
+    pub body: Body,
+    /// The open that the request used or made, for the next of a related compound.
+    pub open: Option<FileId>,
+    /// The request's own payload, released when the response goes out.
+    pub spent: Option<BufferId>,
+}

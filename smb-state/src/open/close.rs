@@ -1,0 +1,178 @@
+//! CLOSE, and closes that nobody asked for (MS-SMB2 3.3.5.10, 3.3.4.17; MS-FSA 2.1.5.5).
+//!
+//! Once nothing is outstanding: attributes if they are wanted, then the file is told, then a pending delete is carried out,
+//! then the handle is closed, then the answer goes out.
+
+use std::collections::VecDeque;
+
+use smb_proto::NtStatus;
+use smb_proto::command::close::{Flags, Request, Response};
+
+use super::{OpenRequest, State};
+use crate::file::FileAsk;
+use crate::ids::{ConnectionId, OpenId};
+use crate::message::{Address, Answer, Finished, Message, Origin};
+use crate::namespace::NamespaceAsk;
+use crate::response::Body;
+use crate::shard::{Shard, Turn, Wait};
+use crate::storage::{Attributes, Requester, StorageOp, StorageReply};
+
+/// A CLOSE to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Closer {
+    origin: Origin,
+    wants_attributes: bool,
+}
+
+/// A close in progress: what of it is known so far.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Closing {
+    pub(crate) open: OpenId,
+    requester: Requester,
+    attributes: Option<Attributes>,
+}
+
+impl Shard {
+    pub(crate) fn on_close(&mut self, request: &OpenRequest, close: &Request, turn: &mut Turn<'_>) {
+        let wants_attributes = close.flags.contains(Flags::POSTQUERY_ATTRIB);
+        let closer = Closer { origin: request.origin, wants_attributes };
+        self.close(request.open, Some(closer), turn);
+    }
+
+    /// Closes an open because its tree connect or session ends.
+    pub(crate) fn close_unasked(&mut self, id: OpenId, turn: &mut Turn<'_>) {
+        self.close(id, None, turn);
+    }
+
+    fn close(&mut self, id: OpenId, closer: Option<Closer>, turn: &mut Turn<'_>) {
+        let Some(open) = self.opens.get_mut(&id) else { return };
+        match &mut open.state {
+            // A CREATE in progress notices at its end that its session or tree connect is gone.
+            State::Creating => {}
+            State::Closing(closers) => closers.extend(closer),
+            State::Ready => {
+                open.state = State::Closing(closer.into_iter().collect());
+                self.cancel_waits_of(id, turn);
+                if self.opens.get(&id).is_some_and(|open| open.outstanding == 0) {
+                    self.begin_close(id, turn);
+                }
+            }
+        }
+    }
+
+    /// Nothing is outstanding: the close can run.
+    pub(crate) fn begin_close(&mut self, id: OpenId, turn: &mut Turn<'_>) {
+        let Some(open) = self.opens.get(&id) else { return };
+        let State::Closing(closers) = &open.state else { return };
+        let connection = closers.front().map_or(ConnectionId(0), |closer| closer.origin.connection);
+        let requester =
+            Requester { volume: open.volume(), session: open.session, connection, share: open.share };
+        let closing = Closing { open: id, requester: requester.clone(), attributes: None };
+        if closers.iter().any(|closer| closer.wants_attributes) {
+            let op = StorageOp::Attributes { handle: open.handle };
+            self.submit(requester, op, Wait::CloseAttributes(Box::new(closing)), turn);
+        } else {
+            self.tell_file_closed(closing, turn);
+        }
+    }
+
+    pub(crate) fn on_close_attributes(
+        &mut self,
+        mut closing: Closing,
+        reply: StorageReply,
+        turn: &mut Turn<'_>,
+    ) {
+        if let StorageReply::Attributes(attributes) = reply {
+            closing.attributes = Some(attributes);
+        }
+        self.tell_file_closed(closing, turn);
+    }
+
+    fn tell_file_closed(&mut self, closing: Closing, turn: &mut Turn<'_>) {
+        let Some(file) = self.opens.get(&closing.open).map(|open| open.file) else { return };
+        let open = closing.open;
+        let asker = self.wait(Wait::CloseTold(Box::new(closing)));
+        turn.post(Address::File(file), Message::AskFile(FileAsk::Close { open }, asker));
+    }
+
+    pub(crate) fn on_close_told(&mut self, closing: Closing, answer: &Answer, turn: &mut Turn<'_>) {
+        let Some(open) = self.opens.get(&closing.open) else { return };
+        if matches!(answer, Answer::Closed { remove: true }) {
+            let op = StorageOp::Unlink { handle: open.handle };
+            let requester = closing.requester.clone();
+            return self.submit(requester, op, Wait::CloseUnlink(Box::new(closing)), turn);
+        }
+        self.close_handle(closing, turn);
+    }
+
+    pub(crate) fn on_close_unlinked(&mut self, closing: Closing, turn: &mut Turn<'_>) {
+        let Some(open) = self.opens.get(&closing.open) else { return };
+        let ask = FileAsk::Removed { link: open.link.clone(), stream: open.stream.clone() };
+        let directory = (open.is_directory()).then_some(open.file.number);
+        let (file, volume) = (open.file, open.volume());
+        let asker = self.nobody();
+        turn.post(Address::File(file), Message::AskFile(ask, asker));
+        if let Some(directory) = directory {
+            turn.post(
+                Address::Namespace(volume),
+                Message::AskNamespace(NamespaceAsk::Spare(directory), asker),
+            );
+        }
+        self.close_handle(closing, turn);
+    }
+
+    fn close_handle(&mut self, closing: Closing, turn: &mut Turn<'_>) {
+        let Some(open) = self.opens.get(&closing.open) else { return };
+        let op = StorageOp::Close { handle: open.handle };
+        let requester = closing.requester.clone();
+        self.submit(requester, op, Wait::CloseHandle(Box::new(closing)), turn);
+    }
+
+    pub(crate) fn on_handle_closed(&mut self, closing: Closing, turn: &mut Turn<'_>) {
+        let id = closing.open;
+        let Some(open) = self.opens.remove(&id) else { return };
+        if let State::Closing(closers) = &open.state {
+            for closer in closers {
+                let body = close_response(closer.wants_attributes.then_some(closing.attributes).flatten());
+                turn.finish(Finished {
+                    origin: closer.origin,
+                    status: NtStatus::SUCCESS,
+                    body: Body::Close(body),
+                    open: Some(open.file_id(id)),
+                    spent: None,
+                });
+            }
+        }
+        self.open_is_gone(open.session, open.tree, id, turn);
+    }
+
+    /// Gives a handle back that no open has.
+    pub(crate) fn forget_handle(
+        &mut self,
+        handle: crate::ids::Handle,
+        requester: Requester,
+        turn: &mut Turn<'_>,
+    ) {
+        self.submit(requester, StorageOp::Close { handle }, Wait::Nothing, turn);
+    }
+}
+
+fn close_response(attributes: Option<Attributes>) -> Response {
+    let Some(attributes) = attributes else { return Response::default() };
+    Response {
+        flags: Flags::POSTQUERY_ATTRIB,
+        creation_time: attributes.creation,
+        last_access_time: attributes.last_access,
+        last_write_time: attributes.last_write,
+        change_time: attributes.change,
+        allocation_size: attributes.allocation,
+        end_of_file: attributes.end_of_file,
+        file_attributes: attributes.dos,
+    }
+}
+
+/// The queue of closes of an open that was just asked to close.
+#[must_use]
+pub(crate) fn no_closers() -> VecDeque<Closer> {
+    VecDeque::new()
+}

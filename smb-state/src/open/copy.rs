@@ -1,0 +1,175 @@
+//! Server-side copy: FSCTL_SRV_COPYCHUNK and FSCTL_SRV_COPYCHUNK_WRITE (MS-SMB2 3.3.5.15.6), chunk after chunk.
+
+use smb_proto::NtStatus;
+use smb_proto::access::AccessMask;
+use smb_proto::command::FileId;
+use smb_proto::command::ioctl::{CopyChunk, CopyChunkRequest, CopyChunkResponse, FsctlCode};
+
+use super::{OpenRequest, State};
+use crate::ids::OpenId;
+use crate::message::{Finished, Origin};
+use crate::request::Ioctl;
+use crate::response::{Body, IoctlOutput};
+use crate::shard::{Shard, Turn, Wait};
+use crate::storage::{Kind, StorageOp, StorageReply};
+
+/// A copy in progress. Both opens count it as outstanding.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Copying {
+    source: OpenId,
+    target: OpenId,
+    origin: Origin,
+    file_id: FileId,
+    code: FsctlCode,
+    chunks: Vec<CopyChunk>,
+    next: usize,
+    done: u32,
+}
+
+impl Shard {
+    pub(crate) fn on_copy_chunk(
+        &mut self,
+        request: &OpenRequest,
+        ioctl: &Ioctl,
+        copy: &CopyChunkRequest,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), NtStatus> {
+        let limits = CopyChunkResponse {
+            chunks_written: self.limits.copy_chunks_max,
+            chunk_bytes_written: self.limits.copy_chunk_size_max,
+            total_bytes_written: self.limits.copy_size_max,
+        };
+        if ioctl.output_max < 12 {
+            return Err(NtStatus::INVALID_PARAMETER);
+        }
+        let [key, ..] = copy.source_key.0.as_chunks::<8>().0 else { return Err(NtStatus::INTERNAL_ERROR) };
+        let source = OpenId(u64::from_le_bytes(*key));
+        let found = self.opens.get(&source).filter(|open| {
+            open.state == State::Ready
+                && open.session == request.origin.session
+                && super::ioctl::resume_key(source, open.volatile) == copy.source_key
+        });
+        // A key that names none of the session's opens is not found, whoever else's it may be (3.3.5.15.6).
+        let source_open = found.ok_or(NtStatus::OBJECT_NAME_NOT_FOUND)?;
+        let target = self.opens.get(&request.open).ok_or(NtStatus::FILE_CLOSED)?;
+        if source_open.kind != Kind::File
+            || target.kind != Kind::File
+            || source_open.volume() != target.volume()
+        {
+            return Err(NtStatus::INVALID_DEVICE_REQUEST);
+        }
+        if !source_open.access.intersects(AccessMask::READ_DATA.with(AccessMask::EXECUTE)) {
+            return Err(NtStatus::ACCESS_DENIED);
+        }
+        if !target.access.intersects(AccessMask::WRITE_DATA.with(AccessMask::APPEND_DATA)) {
+            return Err(NtStatus::ACCESS_DENIED);
+        }
+        // Plain SRV_COPYCHUNK also wants to read what it writes.
+        if ioctl.code == FsctlCode::SRV_COPYCHUNK && !target.access.intersects(AccessMask::READ_DATA) {
+            return Err(NtStatus::ACCESS_DENIED);
+        }
+        let total: u64 = copy.chunks.iter().map(|chunk| u64::from(chunk.length)).sum();
+        let too_much = copy.chunks.len() > self.limits.copy_chunks_max as usize
+            || copy
+                .chunks
+                .iter()
+                .any(|chunk| chunk.length == 0 || chunk.length > self.limits.copy_chunk_size_max)
+            || total > u64::from(self.limits.copy_size_max);
+        if too_much {
+            // The answer says what would have been accepted (3.3.5.15.6.2).
+            answer_copy(
+                request.origin,
+                request.file_id,
+                ioctl.code,
+                NtStatus::INVALID_PARAMETER,
+                limits,
+                turn,
+            );
+            return Ok(());
+        }
+        for id in [source, request.open] {
+            if let Some(open) = self.opens.get_mut(&id) {
+                open.outstanding += 1;
+            }
+        }
+        let copying = Copying {
+            source,
+            target: request.open,
+            origin: request.origin,
+            file_id: request.file_id,
+            code: ioctl.code,
+            chunks: copy.chunks.clone(),
+            next: 0,
+            done: 0,
+        };
+        self.copy_next(Box::new(copying), turn);
+        Ok(())
+    }
+
+    fn copy_next(&mut self, copying: Box<Copying>, turn: &mut Turn<'_>) {
+        let handles = self.opens.get(&copying.source).zip(self.opens.get(&copying.target));
+        let Some((source, target)) = handles else { return };
+        let Some(chunk) = copying.chunks.get(copying.next) else {
+            return self.end_copy(&copying, NtStatus::SUCCESS, 0, turn);
+        };
+        let op = StorageOp::Copy {
+            source: source.handle,
+            source_offset: chunk.source_offset,
+            target: target.handle,
+            target_offset: chunk.target_offset,
+            length: chunk.length,
+        };
+        let requester = target.requester(&copying.origin);
+        self.submit(requester, op, Wait::Copy(copying), turn);
+    }
+
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "an answer of another kind is the driver's fault, whatever kind it is"
+    )]
+    pub(crate) fn on_copy_reply(
+        &mut self,
+        mut copying: Box<Copying>,
+        reply: StorageReply,
+        turn: &mut Turn<'_>,
+    ) {
+        let wanted = copying.chunks.get(copying.next).map_or(0, |chunk| chunk.length);
+        match reply {
+            StorageReply::Written { length } if length == wanted => {
+                copying.done = copying.done.saturating_add(length);
+                copying.next += 1;
+                self.copy_next(copying, turn);
+            }
+            // The source ends inside the chunk: nothing of it counts (MS-SMB2 3.3.5.15.6).
+            StorageReply::Written { .. } => self.end_copy(&copying, NtStatus::INVALID_VIEW_SIZE, 0, turn),
+            StorageReply::Failed(status) => self.end_copy(&copying, status, 0, turn),
+            _ => self.end_copy(&copying, NtStatus::INTERNAL_ERROR, 0, turn),
+        }
+    }
+
+    fn end_copy(&mut self, copying: &Copying, status: NtStatus, partial: u32, turn: &mut Turn<'_>) {
+        let chunks_written = u32::try_from(copying.next).unwrap_or(u32::MAX);
+        let response = CopyChunkResponse {
+            chunks_written,
+            chunk_bytes_written: partial,
+            total_bytes_written: copying.done.saturating_add(partial),
+        };
+        answer_copy(copying.origin, copying.file_id, copying.code, status, response, turn);
+        self.outstanding_done(copying.source, turn);
+        self.outstanding_done(copying.target, turn);
+    }
+}
+
+fn answer_copy(
+    origin: Origin,
+    file_id: FileId,
+    code: FsctlCode,
+    status: NtStatus,
+    response: CopyChunkResponse,
+    turn: &mut Turn<'_>,
+) {
+    let mut out = Vec::new();
+    response.emit(&mut out);
+    let body = Body::Ioctl { code, file_id, output: IoctlOutput::Bytes(out) };
+    turn.finish(Finished { origin, status, body, open: Some(file_id), spent: None });
+}

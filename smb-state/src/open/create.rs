@@ -1,0 +1,814 @@
+//! CREATE (MS-SMB2 3.3.5.9, MS-FSA 2.1.5.1).
+//!
+//! ```text
+//! Resolving --Found--> AskingFile --Granted--> Opening | Overwriting --> open
+//!     |  ^----------------------- Stale ----------'
+//!     |--NoName--> Reserving --Granted--> Making --> AskingFile (first open) --> open, name freed
+//!     |                |--Again--> Resolving          |--COLLISION--> Resolving
+//!     '--NoStream--> MakingStream --> AskingFile --> open
+//! ```
+//! Every handle that a stage holds is given back when the CREATE fails. What runs again from the name does so a bounded
+//! number of times.
+//!
+//! Not done yet: oplocks and leases (level none is granted), durable handles (their contexts are ignored, a reconnect finds
+//! nothing), access checks against security descriptors, snapshots.
+
+use smb_proto::NtStatus;
+use smb_proto::access::AccessMask;
+use smb_proto::attributes::FileAttributes;
+use smb_proto::command::create::{
+    CreateAction, CreateDisposition, CreateOptions, Request, Response, ResponseFlags, ShareAccess,
+};
+use smb_proto::command::oplock_break::OplockLevel;
+use smb_proto::create_context::{MaximalAccess, OnDiskId, RequestContext, ResponseContext};
+use smb_proto::fscc::ea::{self, FullEa};
+use smb_proto::fscc::name::{NameError, StreamPath, StreamType};
+use smb_proto::{FileTime, Name};
+
+use super::{Open, State};
+use crate::file::{FileAsk, Grant, Link};
+use crate::ids::{FileKey, FileNumber, Handle, OpenId};
+use crate::message::{Address, Answer, Execution, Finished, Message, Origin};
+use crate::namespace::NamespaceAsk;
+use crate::request::Command;
+use crate::response::Body;
+use crate::session::TreeConnect;
+use crate::shard::{Shard, Turn, Wait};
+use crate::storage::{
+    Attributes, Initial, Intent, Kind, Object, Requester, Resolved, StorageOp, StorageReply, VolumeCaps,
+};
+
+/// How often a CREATE runs again from its name before it gives up.
+const TRIES_MAX: u8 = 16;
+/// Attributes that a client can give a new file (MS-FSA 2.1.5.1.1).
+const SETTABLE: FileAttributes = FileAttributes(
+    FileAttributes::READONLY.0
+        | FileAttributes::HIDDEN.0
+        | FileAttributes::SYSTEM.0
+        | FileAttributes::ARCHIVE.0
+        | FileAttributes::TEMPORARY.0
+        | FileAttributes::OFFLINE.0
+        | FileAttributes::NOT_CONTENT_INDEXED.0,
+);
+/// Access bits without a meaning (MS-FSA 2.1.5.1).
+const UNDEFINED_ACCESS: AccessMask = AccessMask(0x0CE0_FE00);
+/// Options that a server refuses with NOT_SUPPORTED: opening by file id, opportunistic filters and the one called tree
+/// connection.
+const UNSUPPORTED_OPTIONS: CreateOptions = CreateOptions(0x0010_2080);
+/// Options without a meaning.
+const UNDEFINED_OPTIONS: CreateOptions = CreateOptions(0xFF00_0000);
+/// A CREATE in progress.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Creating {
+    open: OpenId,
+    origin: Origin,
+    requester: Requester,
+    caps: VolumeCaps,
+    maximal: AccessMask,
+    path: StreamPath,
+    /// As sent, but for what is taken out of the contexts.
+    request: Request,
+    eas: Vec<FullEa>,
+    allocation: u64,
+    security: Option<Box<smb_proto::security::descriptor::SecurityDescriptor>>,
+    wants_maximal: Option<Option<FileTime>>,
+    wants_disk_id: bool,
+    tries: u8,
+    action: CreateAction,
+    stage: Stage,
+}
+
+/// Where a CREATE is; what it holds there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Stage {
+    Resolving,
+    /// The file is asked; `reserved` is the name to free when it is the first open of a new file.
+    AskingFile {
+        object: Object,
+        reserved: Option<Link>,
+    },
+    Reserving {
+        parent: Object,
+    },
+    Making {
+        parent: Object,
+        reserved: Link,
+    },
+    MakingStream {
+        file: Object,
+    },
+    /// The file granted the open; storage makes the object ready. `overwrite` if its data goes.
+    Preparing {
+        object: Object,
+    },
+}
+
+impl Shard {
+    /// CREATE.
+    pub(crate) fn on_create(&mut self, origin: Origin, execution: Execution, turn: &mut Turn<'_>) {
+        let Command::Create(request) = execution.request.command else { return };
+        match self.begin_create(origin, *request) {
+            Ok(creating) => self.resolve(creating, turn),
+            Err(status) => {
+                turn.finish(Finished { origin, status, body: Body::Error, open: None, spent: None })
+            }
+        }
+    }
+
+    fn begin_create(&mut self, origin: Origin, request: Request) -> Result<Box<Creating>, NtStatus> {
+        let opens_max = self.limits.opens_per_session_max as usize;
+        let session = self.sessions.get_mut(&origin.session).ok_or(NtStatus::USER_SESSION_DELETED)?;
+        let tree = session.trees.get(&origin.tree).ok_or(NtStatus::NETWORK_NAME_DELETED)?;
+        let path = parse_path(&request, tree)?;
+        check_parameters(&request, &path, tree.caps.pipes)?;
+        check_access(&request, tree)?;
+        if session.opens.len() >= opens_max {
+            return Err(NtStatus::INSUFFICIENT_RESOURCES);
+        }
+        let mut creating = Creating {
+            open: OpenId(0),
+            origin,
+            requester: Requester {
+                volume: tree.volume,
+                session: origin.session,
+                connection: origin.connection,
+                share: tree.share,
+            },
+            caps: tree.caps,
+            maximal: tree.maximal_access,
+            path,
+            eas: Vec::new(),
+            allocation: 0,
+            security: None,
+            wants_maximal: None,
+            wants_disk_id: false,
+            tries: 0,
+            action: CreateAction::OPENED,
+            stage: Stage::Resolving,
+            request,
+        };
+        creating.take_contexts()?;
+        creating.open = OpenId(self.open_ids.issue());
+        session.opens.insert(creating.open);
+        self.opens.insert(creating.open, creating.placeholder());
+        Ok(Box::new(creating))
+    }
+
+    /// Runs a CREATE from its name on; waits if a directory above it is being renamed.
+    pub(crate) fn resolve(&mut self, mut creating: Box<Creating>, turn: &mut Turn<'_>) {
+        if let Some(waiting) = self.frozen_above(creating.requester.volume, creating.path.path()) {
+            waiting.push(*creating);
+            return;
+        }
+        creating.tries += 1;
+        if creating.tries > TRIES_MAX {
+            return self.fail_create(creating, NtStatus::SHARING_VIOLATION, turn);
+        }
+        creating.stage = Stage::Resolving;
+        let op = StorageOp::Resolve {
+            path: creating.path.components().map(Name::from_units).collect(),
+            stream: creating.path.stream().cloned(),
+        };
+        self.submit(creating.requester.clone(), op, Wait::Create(creating), turn);
+    }
+
+    /// Storage answered a CREATE's stage.
+    pub(crate) fn on_create_reply(
+        &mut self,
+        mut creating: Box<Creating>,
+        reply: StorageReply,
+        turn: &mut Turn<'_>,
+    ) {
+        match (std::mem::replace(&mut creating.stage, Stage::Resolving), reply) {
+            (Stage::Resolving, StorageReply::Resolved(resolved)) => {
+                self.on_resolved(creating, resolved, turn)
+            }
+            (Stage::Making { parent, reserved }, StorageReply::Opened(object)) => {
+                self.forget_handle(parent.handle, creating.requester.clone(), turn);
+                creating.action = CreateAction::CREATED;
+                self.ask_file(creating, object, Some(reserved), turn);
+            }
+            (Stage::Making { parent, reserved }, StorageReply::Failed(NtStatus::OBJECT_NAME_COLLISION)) => {
+                // A local process was faster.
+                self.forget_handle(parent.handle, creating.requester.clone(), turn);
+                self.free_name(&creating, reserved, turn);
+                self.resolve(creating, turn);
+            }
+            (Stage::MakingStream { file }, StorageReply::Opened(object)) => {
+                self.forget_handle(file.handle, creating.requester.clone(), turn);
+                creating.action = CreateAction::CREATED;
+                self.ask_file(creating, object, None, turn);
+            }
+            (Stage::MakingStream { file }, StorageReply::Failed(NtStatus::OBJECT_NAME_COLLISION)) => {
+                self.forget_handle(file.handle, creating.requester.clone(), turn);
+                self.resolve(creating, turn);
+            }
+            (Stage::Preparing { object }, StorageReply::Attributes(attributes)) => {
+                self.complete_create(creating, Object { attributes, ..object }, turn);
+            }
+            (Stage::Preparing { object }, StorageReply::Stale) => {
+                self.undo_grant(&creating, &object, turn);
+                self.forget_handle(object.handle, creating.requester.clone(), turn);
+                self.resolve(creating, turn);
+            }
+            (stage, StorageReply::Failed(status)) => {
+                creating.stage = stage;
+                self.fail_create(creating, status, turn);
+            }
+            (stage, _) => {
+                creating.stage = stage;
+                self.fail_create(creating, NtStatus::INTERNAL_ERROR, turn);
+            }
+        }
+    }
+
+    fn on_resolved(&mut self, mut creating: Box<Creating>, resolved: Resolved, turn: &mut Turn<'_>) {
+        match resolved {
+            Resolved::Found(object) => match creating.check_existing(&object.attributes) {
+                Ok(()) => self.ask_file(creating, object, None, turn),
+                Err(status) => {
+                    self.forget_handle(object.handle, creating.requester.clone(), turn);
+                    self.fail_create(creating, status, turn);
+                }
+            },
+            Resolved::NoName { parent } => match creating.check_new() {
+                Ok(()) => {
+                    let link = creating.new_link(&parent);
+                    let volume = creating.requester.volume;
+                    creating.stage = Stage::Reserving { parent };
+                    let asker = self.wait(Wait::Create(creating));
+                    let ask = NamespaceAsk::Reserve(link);
+                    turn.post(Address::Namespace(volume), Message::AskNamespace(ask, asker));
+                }
+                Err(status) => {
+                    self.forget_handle(parent.handle, creating.requester.clone(), turn);
+                    self.fail_create(creating, status, turn);
+                }
+            },
+            Resolved::NoStream { file } => match creating.check_new_stream(&file.attributes) {
+                Ok(()) => {
+                    let op = StorageOp::CreateStream {
+                        file: file.handle,
+                        stream: creating.path.stream().cloned().unwrap_or_default(),
+                        initial: Box::new(creating.initial()),
+                    };
+                    creating.stage = Stage::MakingStream { file };
+                    self.submit(creating.requester.clone(), op, Wait::Create(creating), turn);
+                }
+                Err(status) => {
+                    self.forget_handle(file.handle, creating.requester.clone(), turn);
+                    self.fail_create(creating, status, turn);
+                }
+            },
+            Resolved::NoPath | Resolved::NotADirectory => {
+                self.fail_create(creating, NtStatus::OBJECT_PATH_NOT_FOUND, turn);
+            }
+        }
+    }
+
+    fn ask_file(
+        &mut self,
+        mut creating: Box<Creating>,
+        object: Object,
+        reserved: Option<Link>,
+        turn: &mut Turn<'_>,
+    ) {
+        let file = FileKey { volume: creating.requester.volume, number: object.attributes.number };
+        let ask = FileAsk::Open { open: creating.open, grant: creating.grant(&object) };
+        creating.stage = Stage::AskingFile { object, reserved };
+        let asker = self.wait(Wait::Create(creating));
+        turn.post(Address::File(file), Message::AskFile(ask, asker));
+    }
+
+    /// A machine answered a CREATE's stage.
+    pub(crate) fn on_create_answer(
+        &mut self,
+        mut creating: Box<Creating>,
+        answer: &Answer,
+        turn: &mut Turn<'_>,
+    ) {
+        match (std::mem::replace(&mut creating.stage, Stage::Resolving), answer) {
+            (Stage::Reserving { parent }, Answer::Granted) => {
+                let reserved = creating.new_link(&parent);
+                let kind = if creating.wants_directory() { Kind::Directory } else { Kind::File };
+                let op = StorageOp::Create {
+                    parent: parent.handle,
+                    name: creating.last_component(),
+                    kind,
+                    initial: Box::new(creating.initial()),
+                };
+                creating.stage = Stage::Making { parent, reserved };
+                self.submit(creating.requester.clone(), op, Wait::Create(creating), turn);
+            }
+            (Stage::Reserving { parent }, Answer::Again) => {
+                self.forget_handle(parent.handle, creating.requester.clone(), turn);
+                self.resolve(creating, turn);
+            }
+            (Stage::AskingFile { object, reserved: Some(link) }, Answer::Granted) => {
+                self.free_name(&creating, link, turn);
+                // A stream of a new file is made now that the file is there and held.
+                match creating.path.stream().cloned() {
+                    Some(stream) if object.stream.is_empty() => {
+                        self.make_first_stream(creating, object, stream, turn)
+                    }
+                    Some(_) | None => self.complete_create(creating, object, turn),
+                }
+            }
+            (Stage::AskingFile { object, reserved: None }, Answer::Granted) => {
+                self.prepare(creating, object, turn)
+            }
+            (stage, Answer::Refused(status)) => {
+                creating.stage = stage;
+                self.fail_create(creating, *status, turn);
+            }
+            (stage, Answer::Granted | Answer::Again | Answer::Closed { .. } | Answer::Pending(_)) => {
+                creating.stage = stage;
+                self.fail_create(creating, NtStatus::INTERNAL_ERROR, turn);
+            }
+        }
+    }
+
+    /// The new file is there; the stream that was asked for is not. Its hold on the file is the stream's from the start.
+    fn make_first_stream(
+        &mut self,
+        mut creating: Box<Creating>,
+        file: Object,
+        stream: Name,
+        turn: &mut Turn<'_>,
+    ) {
+        self.undo_grant(&creating, &file, turn);
+        let op = StorageOp::CreateStream { file: file.handle, stream, initial: Box::new(creating.initial()) };
+        creating.stage = Stage::MakingStream { file };
+        self.submit(creating.requester.clone(), op, Wait::Create(creating), turn);
+    }
+
+    fn prepare(&mut self, mut creating: Box<Creating>, object: Object, turn: &mut Turn<'_>) {
+        if creating.action == CreateAction::CREATED {
+            return self.complete_create(creating, object, turn);
+        }
+        let handle = object.handle;
+        let op = match creating.request.create_disposition {
+            CreateDisposition::SUPERSEDE => {
+                creating.action = CreateAction::SUPERSEDED;
+                StorageOp::Overwrite { handle, initial: Box::new(creating.initial()), supersede: true }
+            }
+            CreateDisposition::OVERWRITE | CreateDisposition::OVERWRITE_IF => {
+                creating.action = CreateAction::OVERWRITTEN;
+                StorageOp::Overwrite { handle, initial: Box::new(creating.initial()), supersede: false }
+            }
+            _ => StorageOp::Open { handle, intent: creating.intent(&object.attributes) },
+        };
+        creating.stage = Stage::Preparing { object };
+        self.submit(creating.requester.clone(), op, Wait::Create(creating), turn);
+    }
+
+    fn complete_create(&mut self, creating: Box<Creating>, object: Object, turn: &mut Turn<'_>) {
+        let alive = self.sessions.get(&creating.origin.session).is_some_and(|session| {
+            session.state != crate::session::State::Ending
+                && session.trees.get(&creating.origin.tree).is_some_and(|tree| !tree.is_ending())
+        });
+        let Some(open) = self.opens.get_mut(&creating.open) else { return };
+        open.state = if alive { State::Ready } else { State::Closing(super::close::no_closers()) };
+        open.file = FileKey { volume: creating.requester.volume, number: object.attributes.number };
+        open.handle = object.handle;
+        open.kind = object.attributes.kind;
+        open.access = creating.granted(&object.attributes);
+        open.stream = object.stream.folded();
+        open.link = Link { parent: object.parent, name: object.name.folded() };
+        let file_id = open.file_id(creating.open);
+        if alive {
+            let body = Body::Create(Box::new(creating.response(file_id, open.access, &object.attributes)));
+            let origin = creating.origin;
+            turn.finish(Finished {
+                origin,
+                status: NtStatus::SUCCESS,
+                body,
+                open: Some(file_id),
+                spent: None,
+            });
+        } else {
+            let status = NtStatus::USER_SESSION_DELETED;
+            let origin = creating.origin;
+            turn.finish(Finished { origin, status, body: Body::Error, open: None, spent: None });
+            self.begin_close(creating.open, turn);
+        }
+    }
+
+    fn free_name(&mut self, creating: &Creating, link: Link, turn: &mut Turn<'_>) {
+        let to = Address::Namespace(creating.requester.volume);
+        turn.post(to, Message::AskNamespace(NamespaceAsk::Free(link), self.nobody()));
+    }
+
+    fn undo_grant(&mut self, creating: &Creating, object: &Object, turn: &mut Turn<'_>) {
+        let file = FileKey { volume: creating.requester.volume, number: object.attributes.number };
+        let ask = FileAsk::Abandon { open: creating.open };
+        turn.post(Address::File(file), Message::AskFile(ask, self.nobody()));
+    }
+
+    /// Ends a CREATE that failed: gives back what its stage holds, then answers.
+    fn fail_create(&mut self, mut creating: Box<Creating>, status: NtStatus, turn: &mut Turn<'_>) {
+        let requester = creating.requester.clone();
+        match std::mem::replace(&mut creating.stage, Stage::Resolving) {
+            Stage::Resolving => {}
+            Stage::AskingFile { object, reserved } => {
+                self.forget_handle(object.handle, requester, turn);
+                if let Some(link) = reserved {
+                    self.free_name(&creating, link, turn);
+                }
+            }
+            Stage::Reserving { parent } => self.forget_handle(parent.handle, requester, turn),
+            Stage::Making { parent, reserved } => {
+                self.forget_handle(parent.handle, requester, turn);
+                self.free_name(&creating, reserved, turn);
+            }
+            Stage::MakingStream { file } => self.forget_handle(file.handle, requester, turn),
+            Stage::Preparing { object } => {
+                self.undo_grant(&creating, &object, turn);
+                self.forget_handle(object.handle, requester, turn);
+            }
+        }
+        self.opens.remove(&creating.open);
+        let origin = creating.origin;
+        turn.finish(Finished { origin, status, body: Body::Error, open: None, spent: None });
+        self.open_is_gone(origin.session, origin.tree, creating.open, turn);
+    }
+}
+
+impl Creating {
+    /// Takes what the contexts ask for. Contexts of features that are not there are ignored (3.3.5.9).
+    fn take_contexts(&mut self) -> Result<(), NtStatus> {
+        for context in std::mem::take(&mut self.request.contexts) {
+            match context {
+                RequestContext::EaBuffer(list) => {
+                    if !self.caps.extended_attributes {
+                        return Err(NtStatus::EAS_NOT_SUPPORTED);
+                    }
+                    self.eas = ea::parse_full(&list).map_err(ea::EaError::status)?;
+                }
+                RequestContext::SdBuffer(descriptor) => {
+                    if self.caps.security {
+                        let parsed = smb_proto::security::descriptor::SecurityDescriptor::parse(&descriptor)
+                            .map_err(|_| NtStatus::INVALID_SECURITY_DESCR)?;
+                        self.security = Some(Box::new(parsed));
+                    }
+                }
+                RequestContext::AllocationSize(size) => self.allocation = size,
+                RequestContext::QueryMaximalAccess(since) => self.wants_maximal = Some(since),
+                RequestContext::QueryOnDiskId => self.wants_disk_id = true,
+                // There are no snapshots, so no older state of a file can be found (3.3.5.9.5), and no preserved open
+                // (3.3.5.9.7, 3.3.5.9.12).
+                RequestContext::TimewarpToken(_)
+                | RequestContext::DurableHandleReconnect(_)
+                | RequestContext::DurableHandleReconnectV2(_) => return Err(NtStatus::OBJECT_NAME_NOT_FOUND),
+                RequestContext::DurableHandleRequest
+                | RequestContext::DurableHandleRequestV2(_)
+                | RequestContext::Lease(_)
+                | RequestContext::LeaseV2(_)
+                | RequestContext::AppInstanceId(_)
+                | RequestContext::AppInstanceVersion(_)
+                | RequestContext::SvhdxOpenDevice(_)
+                | RequestContext::Unknown { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn placeholder(&self) -> Open {
+        Open {
+            volatile: self.open.0,
+            session: self.origin.session,
+            tree: self.origin.tree,
+            share: self.requester.share,
+            state: State::Creating,
+            file: FileKey { volume: self.requester.volume, number: FileNumber(0) },
+            handle: Handle(0),
+            kind: Kind::File,
+            caps: self.caps,
+            access: AccessMask::EMPTY,
+            options: self.request.create_options,
+            path: shown_path(&self.path),
+            stream: Name::default(),
+            link: Link { parent: FileNumber(0), name: Name::default() },
+            position: 0,
+            ea_index: 1,
+            listing: false,
+            outstanding: 0,
+            doomed: false,
+        }
+    }
+
+    fn wants_directory(&self) -> bool {
+        self.request.create_options.contains(CreateOptions::DIRECTORY_FILE)
+            || self.path.stream_type() == Some(StreamType::IndexAllocation)
+    }
+
+    fn last_component(&self) -> Name {
+        self.path.file_name().map(Name::from_units).unwrap_or_default()
+    }
+
+    fn new_link(&self, parent: &Object) -> Link {
+        Link { parent: parent.attributes.number, name: self.last_component().folded() }
+    }
+
+    fn overwrites(&self) -> bool {
+        matches!(
+            self.request.create_disposition,
+            CreateDisposition::SUPERSEDE | CreateDisposition::OVERWRITE | CreateDisposition::OVERWRITE_IF
+        )
+    }
+
+    fn makes(&self) -> bool {
+        !matches!(self.request.create_disposition, CreateDisposition::OPEN | CreateDisposition::OVERWRITE)
+    }
+
+    /// Checks that need the object's attributes (MS-FSA 2.1.5.1 phase 7, 2.1.5.1.2).
+    fn check_existing(&self, attributes: &Attributes) -> Result<(), NtStatus> {
+        let options = self.request.create_options;
+        let is_stream = self.path.stream().is_some();
+        let is_directory = attributes.kind == Kind::Directory && !is_stream;
+        let creates = self.request.create_disposition == CreateDisposition::CREATE;
+        if is_directory {
+            if options.contains(CreateOptions::NON_DIRECTORY_FILE)
+                || self.path.stream_type() == Some(StreamType::Data)
+            {
+                return Err(if creates {
+                    NtStatus::OBJECT_NAME_COLLISION
+                } else {
+                    NtStatus::FILE_IS_A_DIRECTORY
+                });
+            }
+            if self.path.is_root() && (self.overwrites() || creates) {
+                return Err(if creates { NtStatus::OBJECT_NAME_COLLISION } else { NtStatus::ACCESS_DENIED });
+            }
+            if creates || self.overwrites() {
+                return Err(NtStatus::OBJECT_NAME_COLLISION);
+            }
+        } else {
+            if creates {
+                return Err(NtStatus::OBJECT_NAME_COLLISION);
+            }
+            if self.wants_directory() {
+                return Err(NtStatus::NOT_A_DIRECTORY);
+            }
+            if self.path.trailing_separator() {
+                return Err(NtStatus::OBJECT_NAME_INVALID);
+            }
+        }
+        self.check_attributes(attributes, is_directory, is_stream)
+    }
+
+    fn check_attributes(
+        &self,
+        attributes: &Attributes,
+        is_directory: bool,
+        is_stream: bool,
+    ) -> Result<(), NtStatus> {
+        let read_only = attributes.dos.contains(FileAttributes::READONLY);
+        let writes = AccessMask::WRITE_DATA.with(AccessMask::APPEND_DATA);
+        let desired = self.request.desired_access.map_generic();
+        if self.overwrites() && !is_stream {
+            for needed in [FileAttributes::HIDDEN, FileAttributes::SYSTEM] {
+                if attributes.dos.contains(needed) && !self.request.file_attributes.contains(needed) {
+                    return Err(NtStatus::ACCESS_DENIED);
+                }
+            }
+        }
+        if read_only && !is_directory && (desired.intersects(writes) || self.overwrites()) {
+            return Err(NtStatus::ACCESS_DENIED);
+        }
+        if read_only && self.request.create_options.contains(CreateOptions::DELETE_ON_CLOSE) {
+            return Err(NtStatus::CANNOT_DELETE);
+        }
+        Ok(())
+    }
+
+    /// Checks for a name that leads nowhere (MS-FSA 2.1.5.1 phase 6, 2.1.5.1.1).
+    fn check_new(&self) -> Result<(), NtStatus> {
+        if !self.makes() {
+            return Err(NtStatus::OBJECT_NAME_NOT_FOUND);
+        }
+        if self.caps.read_only {
+            return Err(NtStatus::MEDIA_WRITE_PROTECTED);
+        }
+        if !self.maximal.contains(AccessMask::ADD_FILE) {
+            return Err(NtStatus::ACCESS_DENIED);
+        }
+        let attributes = self.request.file_attributes;
+        if self.wants_directory() && attributes.contains(FileAttributes::TEMPORARY) {
+            return Err(NtStatus::INVALID_PARAMETER);
+        }
+        if !self.wants_directory() && self.path.trailing_separator() {
+            return Err(NtStatus::OBJECT_NAME_INVALID);
+        }
+        let deletes = self.request.create_options.contains(CreateOptions::DELETE_ON_CLOSE);
+        if deletes && attributes.contains(FileAttributes::READONLY) {
+            return Err(NtStatus::CANNOT_DELETE);
+        }
+        Ok(())
+    }
+
+    fn check_new_stream(&self, file: &Attributes) -> Result<(), NtStatus> {
+        if !self.makes() {
+            return Err(NtStatus::OBJECT_NAME_NOT_FOUND);
+        }
+        if self.wants_directory() {
+            return Err(NtStatus::NOT_A_DIRECTORY);
+        }
+        if self.caps.read_only {
+            return Err(NtStatus::MEDIA_WRITE_PROTECTED);
+        }
+        let writes = self.maximal.contains(AccessMask::WRITE_DATA);
+        if !writes || file.dos.contains(FileAttributes::READONLY) {
+            return Err(NtStatus::ACCESS_DENIED);
+        }
+        Ok(())
+    }
+
+    /// What the open is granted.
+    fn granted(&self, attributes: &Attributes) -> AccessMask {
+        let desired = self.request.desired_access.map_generic();
+        let granted = desired.without(AccessMask::MAXIMUM_ALLOWED);
+        if desired.contains(AccessMask::MAXIMUM_ALLOWED) {
+            granted.with(self.maximum(attributes))
+        } else {
+            granted
+        }
+    }
+
+    fn maximum(&self, attributes: &Attributes) -> AccessMask {
+        let made = self.action == CreateAction::CREATED;
+        if attributes.dos.contains(FileAttributes::READONLY) && attributes.kind == Kind::File && !made {
+            self.maximal.without(AccessMask::WRITE_DATA.with(AccessMask::APPEND_DATA))
+        } else {
+            self.maximal
+        }
+    }
+
+    fn grant(&self, object: &Object) -> Grant {
+        let mut access = self.granted(&object.attributes);
+        if self.overwrites() && self.action == CreateAction::OPENED {
+            // Overwriting is writing, whatever the open itself may do (MS-FSA 2.1.5.1.2).
+            let implied = if self.request.create_disposition == CreateDisposition::SUPERSEDE {
+                AccessMask::DELETE
+            } else {
+                AccessMask::WRITE_DATA
+            };
+            access = access.with(implied);
+        }
+        Grant {
+            stream: object.stream.folded(),
+            access,
+            share: ShareAccess(self.request.share_access.0),
+            link: Link { parent: object.parent, name: object.name.folded() },
+            delete_on_close: self.request.create_options.contains(CreateOptions::DELETE_ON_CLOSE),
+        }
+    }
+
+    fn intent(&self, attributes: &Attributes) -> Intent {
+        let granted = self.granted(attributes);
+        let reads = AccessMask::READ_DATA.with(AccessMask::EXECUTE);
+        let writes = AccessMask::WRITE_DATA.with(AccessMask::APPEND_DATA);
+        Intent { read: granted.intersects(reads), write: granted.intersects(writes) }
+    }
+
+    fn initial(&self) -> Initial {
+        let mut dos = self.request.file_attributes.masked(SETTABLE);
+        if !self.wants_directory() {
+            dos = dos.with(FileAttributes::ARCHIVE);
+        }
+        Initial { dos, eas: self.eas.clone(), allocation: self.allocation, security: self.security.clone() }
+    }
+
+    fn response(
+        &self,
+        file_id: smb_proto::command::FileId,
+        access: AccessMask,
+        attributes: &Attributes,
+    ) -> Response {
+        let mut contexts = Vec::new();
+        if let Some(since) = self.wants_maximal {
+            // A client that knows the state since this time has the answer already (3.3.5.9.5).
+            let known = since.is_some_and(|since| since == attributes.last_write && since != FileTime(0));
+            let query_status = if known { NtStatus::NONE_MAPPED } else { NtStatus::SUCCESS };
+            let maximal_access = if known {
+                AccessMask::EMPTY
+            } else {
+                self.maximum(attributes).with(access.masked(self.maximal))
+            };
+            contexts.push(ResponseContext::MaximalAccess(MaximalAccess { query_status, maximal_access }));
+        }
+        if self.wants_disk_id {
+            contexts.push(ResponseContext::OnDiskId(OnDiskId {
+                disk_file_id: attributes.number.0,
+                volume_id: u64::from(self.requester.volume.0),
+            }));
+        }
+        Response {
+            oplock_level: OplockLevel::NONE,
+            flags: ResponseFlags::EMPTY,
+            create_action: self.action,
+            creation_time: attributes.creation,
+            last_access_time: attributes.last_access,
+            last_write_time: attributes.last_write,
+            change_time: attributes.change,
+            allocation_size: attributes.allocation,
+            end_of_file: attributes.end_of_file,
+            file_attributes: attributes.dos,
+            file_id,
+            contexts,
+        }
+    }
+}
+
+/// The path as FileNameInformation shows it, stream included.
+fn shown_path(path: &StreamPath) -> Name {
+    let mut units = path.path().units().to_vec();
+    if let Some(stream) = path.stream() {
+        units.push(u16::from(b':'));
+        units.extend_from_slice(stream.units());
+    }
+    Name::from_units(units)
+}
+
+fn parse_path(request: &Request, tree: &TreeConnect) -> Result<StreamPath, NtStatus> {
+    let units = request.name.units();
+    // Pipe names come with and without a leading backslash.
+    let units =
+        if tree.caps.pipes { units.strip_prefix(&[u16::from(b'\\')]).unwrap_or(units) } else { units };
+    let path = StreamPath::parse(units).map_err(NameError::status)?;
+    if path.stream().is_some() && !tree.caps.streams {
+        return Err(NtStatus::OBJECT_NAME_INVALID);
+    }
+    Ok(path)
+}
+
+/// Checks of the request alone (MS-SMB2 3.3.5.9, MS-FSA 2.1.5.1 phase 1).
+fn check_parameters(request: &Request, path: &StreamPath, pipe: bool) -> Result<(), NtStatus> {
+    let options = request.create_options;
+    if request.impersonation_level.0 > 3 {
+        return Err(NtStatus::BAD_IMPERSONATION_LEVEL);
+    }
+    if request.create_disposition.0 > CreateDisposition::OVERWRITE_IF.0
+        || !ShareAccess(7).contains(request.share_access)
+        || options.intersects(UNDEFINED_OPTIONS)
+    {
+        return Err(NtStatus::INVALID_PARAMETER);
+    }
+    if options.intersects(UNSUPPORTED_OPTIONS) {
+        return Err(NtStatus::NOT_SUPPORTED);
+    }
+    let access = request.desired_access;
+    if access.is_empty() || access.intersects(UNDEFINED_ACCESS) {
+        return Err(NtStatus::ACCESS_DENIED);
+    }
+    if pipe {
+        return Ok(());
+    }
+    if !FileAttributes::VALID_MASK.contains(request.file_attributes) {
+        return Err(NtStatus::INVALID_PARAMETER);
+    }
+    let directory = options.contains(CreateOptions::DIRECTORY_FILE);
+    let non_directory = options.contains(CreateOptions::NON_DIRECTORY_FILE);
+    let whole_directory = matches!(
+        request.create_disposition,
+        CreateDisposition::SUPERSEDE | CreateDisposition::OVERWRITE | CreateDisposition::OVERWRITE_IF
+    );
+    if directory && (non_directory || whole_directory) {
+        return Err(NtStatus::INVALID_PARAMETER);
+    }
+    let deletes = options.contains(CreateOptions::DELETE_ON_CLOSE);
+    let may_delete = access.map_generic().intersects(AccessMask::DELETE.with(AccessMask::MAXIMUM_ALLOWED));
+    if deletes && !may_delete {
+        return Err(NtStatus::ACCESS_DENIED);
+    }
+    if directory && path.stream().is_some() {
+        return Err(NtStatus::NOT_A_DIRECTORY);
+    }
+    if path.trailing_separator() && non_directory {
+        return Err(NtStatus::OBJECT_NAME_INVALID);
+    }
+    Ok(())
+}
+
+/// The share bounds what anybody can do through it.
+fn check_access(request: &Request, tree: &TreeConnect) -> Result<(), NtStatus> {
+    let desired = request.desired_access.map_generic().without(AccessMask::MAXIMUM_ALLOWED);
+    if desired.contains(AccessMask::ACCESS_SYSTEM_SECURITY) {
+        return Err(NtStatus::PRIVILEGE_NOT_HELD);
+    }
+    if !tree.maximal_access.contains(desired) {
+        return Err(NtStatus::ACCESS_DENIED);
+    }
+    let changes = matches!(
+        request.create_disposition,
+        CreateDisposition::SUPERSEDE | CreateDisposition::OVERWRITE | CreateDisposition::OVERWRITE_IF
+    );
+    if changes && !tree.maximal_access.contains(AccessMask::WRITE_DATA) {
+        return Err(if tree.caps.read_only {
+            NtStatus::MEDIA_WRITE_PROTECTED
+        } else {
+            NtStatus::ACCESS_DENIED
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,282 @@
+//! IOCTL (MS-SMB2 3.3.5.15, MS-FSA 2.1.5.10). Server-side copy is in `copy`.
+//!
+//! Answered here: VALIDATE_NEGOTIATE_INFO, SRV_REQUEST_RESUME_KEY, SRV_COPYCHUNK(_WRITE), PIPE_TRANSCEIVE, SET_SPARSE,
+//! SET_ZERO_DATA, QUERY_ALLOCATED_RANGES, GET_COMPRESSION and SET_COMPRESSION (no file is ever compressed). Everything
+//! else is INVALID_DEVICE_REQUEST, which is how a server says that it does not have a control.
+
+use smb_proto::NtStatus;
+use smb_proto::access::AccessMask;
+use smb_proto::command::FileId;
+use smb_proto::command::ioctl::{
+    FsctlCode, ResumeKey, ResumeKeyResponse, ValidateNegotiateRequest, ValidateNegotiateResponse,
+};
+use smb_proto::command::negotiate::Dialect;
+use smb_proto::fscc::fsctl;
+
+use super::OpenRequest;
+use super::io::{Then, payload_of};
+use crate::action::{Action, Audit};
+use crate::ids::{ConnectionId, OpenId};
+use crate::message::{Execution, Finished, Origin};
+use crate::request::{Command, Ioctl, IoctlInput};
+use crate::response::{Body, IoctlOutput};
+use crate::shard::{Shard, Turn};
+use crate::storage::{Kind, StorageOp, StorageReply};
+
+/// Ranges that one answer may list; more than any client asks for at once.
+const RANGES_MAX: u32 = 65_536;
+
+/// A control that is with storage.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Control {
+    pub code: FsctlCode,
+    pub file_id: FileId,
+    pub output_max: u32,
+}
+
+/// The key under which an open can be named as the source of a copy. It names; it proves nothing: whoever uses it must
+/// own the open.
+pub(crate) fn resume_key(id: OpenId, volatile: u64) -> ResumeKey {
+    let mut key = [0; 24];
+    key[..8].copy_from_slice(&id.0.to_le_bytes());
+    key[8..16].copy_from_slice(&volatile.to_le_bytes());
+    ResumeKey(key)
+}
+
+impl Shard {
+    /// Controls that name no open.
+    pub(crate) fn on_ioctl_without_open(
+        &mut self,
+        origin: Origin,
+        execution: &Execution,
+        turn: &mut Turn<'_>,
+    ) {
+        let Command::Ioctl(ioctl) = &execution.request.command else { return };
+        let spent = execution.request.command.buffer();
+        let outcome = match (&ioctl.input, ioctl.code) {
+            _ if !ioctl.is_fsctl => Err(NtStatus::NOT_SUPPORTED),
+            (IoctlInput::ValidateNegotiate(request), _) => {
+                match self.validate_negotiate(origin.connection, ioctl.output_max, request) {
+                    Validation::Good(response) => {
+                        let mut out = Vec::new();
+                        response.emit(&mut out);
+                        Ok(out)
+                    }
+                    Validation::Refused(status) => Err(status),
+                    Validation::Tampered => {
+                        turn.release(spent);
+                        return self.misbehaved(origin.connection, "negotiation was tampered with", turn);
+                    }
+                }
+            }
+            // There is no DFS here (3.3.5.15.2).
+            (_, FsctlCode::DFS_GET_REFERRALS | FsctlCode::DFS_GET_REFERRALS_EX) => {
+                Err(NtStatus::FS_DRIVER_REQUIRED)
+            }
+            _ => Err(NtStatus::INVALID_DEVICE_REQUEST),
+        };
+        let (status, body) = match outcome {
+            Ok(bytes) => {
+                let output = IoctlOutput::Bytes(bytes);
+                (NtStatus::SUCCESS, Body::Ioctl { code: ioctl.code, file_id: FileId::ALL_ONES, output })
+            }
+            Err(status) => (status, Body::Error),
+        };
+        turn.finish(Finished { origin, status, body, open: execution.related_open, spent });
+    }
+
+    /// FSCTL_VALIDATE_NEGOTIATE_INFO (3.3.5.15.12): what the client says it sent is what arrived.
+    fn validate_negotiate(
+        &self,
+        connection: ConnectionId,
+        output_max: u32,
+        request: &ValidateNegotiateRequest,
+    ) -> Validation {
+        let Some(state) = self.connections.get(&connection).and_then(|state| state.negotiated()) else {
+            return Validation::Refused(NtStatus::INVALID_PARAMETER);
+        };
+        // On 3.1.1 the preauthentication hash has proved the same; asking again is a fault (3.3.5.15.12, S9).
+        if state.terms.dialect == Dialect::SMB_3_1_1 {
+            return Validation::Tampered;
+        }
+        if output_max < 24 {
+            return Validation::Refused(NtStatus::INVALID_PARAMETER);
+        }
+        let dialects: Vec<Dialect> = request.dialects.iter().copied().map(Dialect).collect();
+        let same = self.would_choose(&dialects) == Some(state.terms.dialect)
+            && request.guid == state.client_guid
+            && request.security_mode == state.client_security_mode.0
+            && request.capabilities == state.client_capabilities.0;
+        if !same {
+            return Validation::Tampered;
+        }
+        Validation::Good(ValidateNegotiateResponse {
+            capabilities: state.server_capabilities.0,
+            guid: self.config.server_guid,
+            security_mode: state.server_security_mode.0,
+            dialect: state.terms.dialect.0,
+        })
+    }
+
+    pub(crate) fn on_ioctl(
+        &mut self,
+        request: &OpenRequest,
+        ioctl: &Ioctl,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), NtStatus> {
+        if !ioctl.is_fsctl {
+            return Err(NtStatus::NOT_SUPPORTED);
+        }
+        let largest = ioctl.input_max.max(ioctl.output_max).max(ioctl.input_length);
+        if largest > request.execution.terms.io_size_max {
+            return Err(NtStatus::INVALID_PARAMETER);
+        }
+        let open = self.opens.get(&request.open).ok_or(NtStatus::FILE_CLOSED)?;
+        let handle = open.handle;
+        let is_file = open.kind == Kind::File;
+        let sparse = open.caps.sparse;
+        let op = match (&ioctl.input, ioctl.code) {
+            (IoctlInput::Transceive(buffer), _) => {
+                if open.kind != Kind::Pipe {
+                    return Err(NtStatus::NOT_SUPPORTED);
+                }
+                StorageOp::Transceive {
+                    handle,
+                    buffer: *buffer,
+                    length: ioctl.input_length,
+                    length_max: ioctl.output_max,
+                }
+            }
+            (IoctlInput::CopyChunk(copy), _) => return self.on_copy_chunk(request, ioctl, copy, turn),
+            (_, FsctlCode::SRV_REQUEST_RESUME_KEY) => return self.answer_resume_key(request, ioctl, turn),
+            (IoctlInput::SetSparse(sparse_now), _) if sparse => {
+                if !is_file {
+                    return Err(NtStatus::INVALID_PARAMETER);
+                }
+                open.check_any(
+                    AccessMask::WRITE_DATA.with(AccessMask::APPEND_DATA).with(AccessMask::WRITE_ATTRIBUTES),
+                )?;
+                StorageOp::SetSparse { handle, sparse: *sparse_now }
+            }
+            (IoctlInput::ZeroData(offset, beyond), _) if sparse => {
+                if !is_file {
+                    return Err(NtStatus::INVALID_PARAMETER);
+                }
+                open.check_any(AccessMask::WRITE_DATA)?;
+                if i64::try_from(*beyond).is_err() || offset > beyond {
+                    return Err(NtStatus::INVALID_PARAMETER);
+                }
+                StorageOp::Zero { handle, offset: *offset, beyond: *beyond }
+            }
+            (IoctlInput::AllocatedRanges(offset, length), _) if sparse => {
+                if !is_file {
+                    return Err(NtStatus::INVALID_PARAMETER);
+                }
+                open.check_any(AccessMask::READ_DATA)?;
+                let end = offset.checked_add(*length).filter(|end| i64::try_from(*end).is_ok());
+                if end.is_none() {
+                    return Err(NtStatus::INVALID_PARAMETER);
+                }
+                StorageOp::AllocatedRanges { handle, offset: *offset, length: *length, count_max: RANGES_MAX }
+            }
+            (_, FsctlCode::GET_COMPRESSION) if open.kind != Kind::Pipe => {
+                if ioctl.output_max < 2 {
+                    return Err(NtStatus::BUFFER_TOO_SMALL);
+                }
+                return self.answer_ioctl(request, ioctl, vec![0, 0], turn);
+            }
+            (IoctlInput::SetCompression(format), _) if open.kind != Kind::Pipe => {
+                open.check_any(AccessMask::WRITE_DATA)?;
+                // Files are never compressed: asking for that is what they are already, anything else can't be had.
+                if *format != 0 {
+                    return Err(NtStatus::NOT_SUPPORTED);
+                }
+                return self.answer_ioctl(request, ioctl, Vec::new(), turn);
+            }
+            (IoctlInput::Unreadable, _) => return Err(NtStatus::INVALID_PARAMETER),
+            _ => return Err(NtStatus::INVALID_DEVICE_REQUEST),
+        };
+        let control = Control { code: ioctl.code, file_id: request.file_id, output_max: ioctl.output_max };
+        self.submit_for(request, op, Then::Ioctl(control), turn);
+        Ok(())
+    }
+
+    fn answer_resume_key(
+        &mut self,
+        request: &OpenRequest,
+        ioctl: &Ioctl,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), NtStatus> {
+        let open = self.opens.get(&request.open).ok_or(NtStatus::FILE_CLOSED)?;
+        let mut out = Vec::new();
+        ResumeKeyResponse { resume_key: resume_key(request.open, open.volatile) }.emit(&mut out);
+        if (ioctl.output_max as usize) < out.len() {
+            return Err(NtStatus::INVALID_PARAMETER);
+        }
+        self.answer_ioctl(request, ioctl, out, turn)
+    }
+
+    pub(crate) fn answer_ioctl(
+        &mut self,
+        request: &OpenRequest,
+        ioctl: &Ioctl,
+        output: Vec<u8>,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), NtStatus> {
+        let output = if output.is_empty() { IoctlOutput::Nothing } else { IoctlOutput::Bytes(output) };
+        turn.finish(Finished {
+            origin: request.origin,
+            status: NtStatus::SUCCESS,
+            body: Body::Ioctl { code: ioctl.code, file_id: request.file_id, output },
+            open: Some(request.file_id),
+            spent: request.execution.request.command.buffer(),
+        });
+        Ok(())
+    }
+}
+
+/// What became of a validation.
+enum Validation {
+    Good(ValidateNegotiateResponse),
+    Refused(NtStatus),
+    Tampered,
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "an answer of another kind is the driver's fault, whatever kind it is"
+)]
+pub(crate) fn control_outcome(
+    control: Control,
+    reply: StorageReply,
+    turn: &mut Turn<'_>,
+) -> (NtStatus, Body) {
+    let Control { code, file_id, output_max } = control;
+    let answer = |status: NtStatus, output: IoctlOutput| (status, Body::Ioctl { code, file_id, output });
+    match reply {
+        StorageReply::Done => answer(NtStatus::SUCCESS, IoctlOutput::Nothing),
+        StorageReply::Read { buffer, length } => {
+            answer(NtStatus::SUCCESS, IoctlOutput::Buffer { buffer, length })
+        }
+        StorageReply::ReadPartly { buffer, length } => {
+            answer(NtStatus::BUFFER_OVERFLOW, IoctlOutput::Buffer { buffer, length })
+        }
+        StorageReply::Ranges(ranges) => {
+            let ranges: Vec<fsctl::Range> = ranges
+                .into_iter()
+                .map(|range| fsctl::Range { file_offset: range.offset, length: range.length })
+                .collect();
+            let mut out = Vec::new();
+            let fit = fsctl::emit_ranges(&ranges, &mut out, output_max as usize);
+            match fit.status() {
+                status if status.is_error() => (status, Body::Error),
+                status => answer(status, IoctlOutput::Bytes(out)),
+            }
+        }
+        other => {
+            turn.release(payload_of(&other));
+            turn.push(Action::Record(Audit::AdapterMisuse { what: "an answer that no control asks for" }));
+            (NtStatus::INTERNAL_ERROR, Body::Error)
+        }
+    }
+}

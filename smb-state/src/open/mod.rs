@@ -1,0 +1,223 @@
+//! The Open machine (MS-SMB2 3.3.1.10): one use of a file, from CREATE to CLOSE.
+//!
+//! ```text
+//! (creating: see `create`) -> Ready -> Closing -> gone
+//! ```
+//! `Ready` takes requests; each one that is with storage counts as outstanding. `Closing` takes none and lasts until the last
+//! outstanding one is answered: only then the file is told, the handle closed, and a pending delete carried out (S39).
+//!
+//! Rooms for what comes: durability, channel sequence and replay, lock sequences, oplock and lease state.
+
+use std::collections::VecDeque;
+
+use smb_proto::access::AccessMask;
+use smb_proto::command::FileId;
+use smb_proto::command::create::CreateOptions;
+use smb_proto::{Name, NtStatus};
+
+use crate::file::Link;
+use crate::ids::{FileKey, Handle, OpenId, SessionId, ShareId, TreeId, VolumeId};
+use crate::message::{Execution, Finished, Origin};
+use crate::request::{Command, IoctlInput};
+use crate::response::Body;
+use crate::shard::{Shard, Turn};
+use crate::storage::{Kind, Requester, VolumeCaps};
+
+pub mod close;
+pub mod copy;
+pub mod create;
+pub mod io;
+pub mod ioctl;
+pub mod query;
+pub mod rename;
+pub mod set;
+
+/// An open.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Open {
+    /// The volatile half of its FileId.
+    pub(crate) volatile: u64,
+    /// Whose.
+    pub(crate) session: SessionId,
+    /// Through which tree connect.
+    pub(crate) tree: TreeId,
+    /// Through which share.
+    pub(crate) share: ShareId,
+    /// Where it is in its life.
+    pub(crate) state: State,
+    /// The file.
+    pub(crate) file: FileKey,
+    /// The driver's handle.
+    pub(crate) handle: Handle,
+    /// File, directory or pipe.
+    pub(crate) kind: Kind,
+    /// What the volume can do.
+    pub(crate) caps: VolumeCaps,
+    /// What it may do.
+    pub(crate) access: AccessMask,
+    /// Options of its CREATE that go on having a meaning.
+    pub(crate) options: CreateOptions,
+    /// Path from the share's root as the client gave it, stream included.
+    pub(crate) path: Name,
+    /// The stream, folded; empty for the unnamed one.
+    pub(crate) stream: Name,
+    /// The name it came by.
+    pub(crate) link: Link,
+    /// FilePositionInformation: nothing but a number that the client keeps here.
+    pub(crate) position: u64,
+    /// Where the next QUERY_INFO for extended attributes goes on.
+    pub(crate) ea_index: u32,
+    /// The current listing's pattern was given.
+    pub(crate) listing: bool,
+    /// Requests that are with storage.
+    pub(crate) outstanding: u32,
+    /// The open's own delete-pending directory was announced to the namespace.
+    pub(crate) doomed: bool,
+}
+
+/// Where an open is in its life.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum State {
+    /// Being made; no request can name it yet.
+    Creating,
+    /// Usable.
+    Ready,
+    /// Waiting for outstanding requests, then closing. With the CLOSE requests to answer.
+    Closing(VecDeque<close::Closer>),
+}
+
+impl Open {
+    /// Its FileId.
+    pub(crate) fn file_id(&self, id: OpenId) -> FileId {
+        FileId { persistent: id.0, volatile: self.volatile }
+    }
+
+    /// Who asks storage when this open does.
+    pub(crate) fn requester(&self, origin: &Origin) -> Requester {
+        Requester {
+            volume: self.file.volume,
+            session: self.session,
+            connection: origin.connection,
+            share: self.share,
+        }
+    }
+
+    /// Whether any of these rights was granted.
+    pub(crate) fn check_any(&self, rights: AccessMask) -> Result<(), NtStatus> {
+        if self.access.intersects(rights) { Ok(()) } else { Err(NtStatus::ACCESS_DENIED) }
+    }
+
+    pub(crate) fn volume(&self) -> VolumeId {
+        self.file.volume
+    }
+
+    pub(crate) fn is_directory(&self) -> bool {
+        self.kind == Kind::Directory && self.stream.is_empty()
+    }
+}
+
+/// The open that a command names.
+fn named_open(command: &Command) -> Option<FileId> {
+    match command {
+        Command::Close(close) => Some(close.file_id),
+        Command::Flush(flush) => Some(flush.file_id),
+        Command::Read(read) => Some(read.file_id),
+        Command::Write(write) => Some(write.file_id),
+        Command::Lock(lock) => Some(lock.file_id),
+        Command::Ioctl(ioctl) => Some(ioctl.file_id),
+        Command::QueryDirectory(query) => Some(query.file_id),
+        Command::ChangeNotify(notify) => Some(notify.file_id),
+        Command::QueryInfo(query) => Some(query.file_id),
+        Command::SetInfo(set) => Some(set.file_id),
+        Command::MultiProtocolNegotiate(_)
+        | Command::Negotiate(_)
+        | Command::SessionSetup(_)
+        | Command::Logoff
+        | Command::TreeConnect(_)
+        | Command::TreeDisconnect
+        | Command::Create(_)
+        | Command::Cancel
+        | Command::Echo
+        | Command::OplockBreak(_)
+        | Command::Unreadable(_) => None,
+    }
+}
+
+/// A request on an open, found and checked to be its session's.
+pub(crate) struct OpenRequest {
+    pub origin: Origin,
+    pub open: OpenId,
+    pub file_id: FileId,
+    pub execution: Execution,
+}
+
+impl Shard {
+    /// A request that names an open.
+    pub(crate) fn on_open_request(&mut self, origin: Origin, execution: Execution, turn: &mut Turn<'_>) {
+        if let Command::Ioctl(ioctl) = &execution.request.command
+            && (ioctl.code.is_without_open() || matches!(ioctl.input, IoctlInput::ValidateNegotiate(_)))
+        {
+            return self.on_ioctl_without_open(origin, &execution, turn);
+        }
+        let spent = execution.request.command.buffer();
+        let named = named_open(&execution.request.command).unwrap_or_default();
+        let file_id = if execution.request.related { execution.related_open.unwrap_or(named) } else { named };
+        let id = OpenId(file_id.persistent);
+        let found = self.opens.get(&id).is_some_and(|open| {
+            // Ordinary requests match both halves, the session and the tree connect (S43).
+            open.volatile == file_id.volatile
+                && open.session == origin.session
+                && open.tree == origin.tree
+                && open.state == State::Ready
+        });
+        if !found {
+            let finished =
+                Finished { origin, status: NtStatus::FILE_CLOSED, body: Body::Error, open: None, spent };
+            return turn.finish(finished);
+        }
+        let request = OpenRequest { origin, open: id, file_id, execution };
+        if let Err(status) = self.dispatch_open(&request, turn) {
+            turn.finish(Finished { origin, status, body: Body::Error, open: Some(file_id), spent });
+        }
+    }
+
+    /// Carries a request out, or says why not; then nothing was started.
+    fn dispatch_open(&mut self, request: &OpenRequest, turn: &mut Turn<'_>) -> Result<(), NtStatus> {
+        match &request.execution.request.command {
+            Command::Close(close) => {
+                self.on_close(request, close, turn);
+                Ok(())
+            }
+            Command::Flush(_) => self.on_flush(request, turn),
+            Command::Read(read) => self.on_read(request, read, turn),
+            Command::Write(write) => self.on_write(request, write, turn),
+            Command::QueryDirectory(query) => self.on_query_directory(request, query, turn),
+            Command::QueryInfo(query) => self.on_query_info(request, query, turn),
+            Command::SetInfo(set) => self.on_set_info(request, set, turn),
+            Command::Ioctl(ioctl) => self.on_ioctl(request, ioctl, turn),
+            // Byte-range locks and change notification are not there yet, and nothing says that they are.
+            Command::Lock(_) | Command::ChangeNotify(_) => Err(NtStatus::NOT_SUPPORTED),
+            Command::MultiProtocolNegotiate(_)
+            | Command::Negotiate(_)
+            | Command::SessionSetup(_)
+            | Command::Logoff
+            | Command::TreeConnect(_)
+            | Command::TreeDisconnect
+            | Command::Create(_)
+            | Command::Cancel
+            | Command::Echo
+            | Command::OplockBreak(_)
+            | Command::Unreadable(_) => Err(NtStatus::INVALID_PARAMETER),
+        }
+    }
+
+    /// An outstanding request of an open was answered; it may have been the one that its close waited for.
+    pub(crate) fn outstanding_done(&mut self, id: OpenId, turn: &mut Turn<'_>) {
+        let Some(open) = self.opens.get_mut(&id) else { return };
+        debug_assert!(open.outstanding > 0, "more answers than requests");
+        open.outstanding = open.outstanding.saturating_sub(1);
+        if open.outstanding == 0 && matches!(open.state, State::Closing(_)) {
+            self.begin_close(id, turn);
+        }
+    }
+}

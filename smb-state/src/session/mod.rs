@@ -1,0 +1,264 @@
+//! The Session machine (MS-SMB2 3.3.1.8): who somebody is, on which connections, with which tree connects and opens.
+//!
+//! ```text
+//! InProgress --accepted--> Valid <--accepted-- Reauthenticating
+//!     |                    |  ^----- expires ----> Expired --SESSION_SETUP--> Reauthenticating
+//!     '--denied--> gone    '-- logoff, connection lost, previous session, administrator, denied --> Ending --> gone
+//! ```
+//!
+//! `Ending` lasts while requests under its opens are still with storage (S39); whoever asked for the end is answered after.
+//!
+//! Not done yet: binding further connections (multichannel is not advertised), so a session lives on one connection.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use smb_proto::access::AccessMask;
+use smb_proto::{NtStatus, header::CommandCode};
+
+use crate::action::{Action, Audit};
+use crate::event::Identity;
+use crate::ids::{Channel, ConnectionId, MessageId, OpenId, SessionId, ShareId, TreeId, VolumeId};
+use crate::message::{Address, Answer, Asker, ClientAsk, Finished, Message, Origin, Terms};
+use crate::response::Body;
+use crate::shard::{Shard, Turn};
+use crate::storage::VolumeCaps;
+use crate::timer::Timer;
+
+pub mod execute;
+pub mod setup;
+pub mod tree;
+
+/// A session.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Session {
+    /// Where it is in its life.
+    pub(crate) state: State,
+    /// Who it belongs to, once that is proved.
+    pub(crate) identity: Option<Identity>,
+    /// Connections that carry it, with their place in it.
+    pub(crate) channels: BTreeMap<ConnectionId, Channel>,
+    /// The next place (R6: never reused).
+    pub(crate) next_channel: u16,
+    /// What its first connection agreed on.
+    pub(crate) terms: Terms,
+    /// The client, where its dialect counts (3.3.5.5.3).
+    pub(crate) client: Option<[u8; 16]>,
+    /// It was counted by the client's machine.
+    pub(crate) joined: bool,
+    /// Its messages have keys: neither guest nor anonymous.
+    pub(crate) keyed: bool,
+    /// Session.SigningRequired.
+    pub(crate) signing_required: bool,
+    /// Session.EncryptData.
+    pub(crate) encrypt: bool,
+    /// The authentication step in progress.
+    pub(crate) setup: Option<setup::Pending>,
+    /// Tree connects.
+    pub(crate) trees: BTreeMap<TreeId, TreeConnect>,
+    /// The next TreeId.
+    pub(crate) next_tree: u32,
+    /// Opens, those being made included.
+    pub(crate) opens: BTreeSet<OpenId>,
+    /// Requests that are answered when the session is gone.
+    pub(crate) end_waiters: Vec<EndWaiter>,
+}
+
+/// Where a session is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum State {
+    /// Being set up.
+    InProgress,
+    /// Usable.
+    Valid,
+    /// The proof of its user holds no longer.
+    Expired,
+    /// Being set up again.
+    Reauthenticating,
+    /// Closing its opens.
+    Ending,
+}
+
+/// Who waits for a session's or a tree connect's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum EndWaiter {
+    /// A request of the session itself, answered with this status.
+    Request(Origin, NtStatus),
+    /// Another session whose setup named this one.
+    Successor(Asker),
+}
+
+/// A tree connect (MS-SMB2 3.3.1.9).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct TreeConnect {
+    /// The share.
+    pub share: ShareId,
+    /// Its volume.
+    pub volume: VolumeId,
+    /// What the volume can do.
+    pub caps: VolumeCaps,
+    /// Requests must be encrypted.
+    pub encrypted: bool,
+    /// Most that a request can get.
+    pub maximal_access: AccessMask,
+    /// Requests that are answered when its opens are closed; not empty: it takes no other request.
+    pub ending: Vec<Origin>,
+    /// It is going away without anybody to answer.
+    pub revoked: bool,
+}
+
+impl TreeConnect {
+    pub(crate) fn is_ending(&self) -> bool {
+        self.revoked || !self.ending.is_empty()
+    }
+}
+
+impl Session {
+    pub(crate) fn new(terms: Terms, client: Option<[u8; 16]>) -> Self {
+        Self {
+            state: State::InProgress,
+            identity: None,
+            channels: BTreeMap::new(),
+            next_channel: 0,
+            terms,
+            client,
+            joined: false,
+            keyed: false,
+            signing_required: false,
+            encrypt: false,
+            setup: None,
+            trees: BTreeMap::new(),
+            next_tree: 1,
+            opens: BTreeSet::new(),
+            end_waiters: Vec::new(),
+        }
+    }
+
+    /// A request of this command may run in this state (S4).
+    pub(crate) fn check_state(&self, command: CommandCode) -> Result<(), NtStatus> {
+        let always = matches!(command, CommandCode::Logoff | CommandCode::Close | CommandCode::Lock);
+        match self.state {
+            State::Valid => Ok(()),
+            State::Expired | State::Reauthenticating if always => Ok(()),
+            State::Expired => Err(NtStatus::NETWORK_SESSION_EXPIRED),
+            State::Reauthenticating | State::InProgress => Err(NtStatus::ACCESS_DENIED),
+            State::Ending => Err(NtStatus::USER_SESSION_DELETED),
+        }
+    }
+}
+
+impl Shard {
+    /// Begins the end of a session: nothing of it is preserved (durable handles come later). Whoever waits is answered
+    /// when the last open is closed.
+    pub(crate) fn end_session(&mut self, id: SessionId, waiter: Option<EndWaiter>, turn: &mut Turn<'_>) {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            if let Some(EndWaiter::Successor(asker)) = waiter {
+                turn.answer(asker, Answer::Granted);
+            }
+            return;
+        };
+        session.end_waiters.extend(waiter);
+        if session.state != State::Ending {
+            session.state = State::Ending;
+            let opens: Vec<OpenId> = session.opens.iter().copied().collect();
+            let setup = session.setup.take();
+            self.disarm(Timer::SessionExpiry(id), turn);
+            if let Some(pending) = setup {
+                self.drop_setup(id, &pending, NtStatus::USER_SESSION_DELETED, turn);
+            }
+            for open in opens {
+                self.close_unasked(open, turn);
+            }
+        }
+        self.finish_end(id, turn);
+    }
+
+    /// Removes a session that is ending once it holds nothing.
+    pub(crate) fn finish_end(&mut self, id: SessionId, turn: &mut Turn<'_>) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        if session.state != State::Ending || !session.opens.is_empty() {
+            return;
+        }
+        let Some(session) = self.sessions.remove(&id) else { return };
+        for waiter in &session.end_waiters {
+            match *waiter {
+                EndWaiter::Request(origin, status) => {
+                    let body = if status.is_error() { Body::Error } else { Body::Empty };
+                    turn.finish(Finished { origin, status, body, open: None, spent: None });
+                }
+                EndWaiter::Successor(asker) => turn.answer(asker, Answer::Granted),
+            }
+        }
+        for connection in session.channels.keys() {
+            turn.post(Address::Connection(*connection), Message::SessionEnded { session: id });
+        }
+        if let (Some(client), true) = (session.client, session.joined) {
+            let asker = self.nobody();
+            turn.post(Address::Client(client), Message::AskClient(ClientAsk::Leave, asker));
+        }
+        if session.identity.is_some() {
+            turn.push(Action::Record(Audit::LoggedOff { session: id }));
+        }
+    }
+
+    /// A connection of the session is gone; without another one the session ends (3.3.7.1).
+    pub(crate) fn on_channel_lost(&mut self, id: SessionId, connection: ConnectionId, turn: &mut Turn<'_>) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.channels.remove(&connection);
+        if session.setup.as_ref().is_some_and(|pending| pending.connection == connection) {
+            session.setup = None;
+        }
+        if session.channels.is_empty() {
+            self.end_session(id, None, turn);
+        }
+    }
+
+    /// The user of a session came back and asked for its end (PreviousSessionId, 3.3.5.5.3). Another user's wish is
+    /// not granted, and is answered no differently.
+    pub(crate) fn on_end_previous(
+        &mut self,
+        id: SessionId,
+        identity: &Identity,
+        asker: Asker,
+        turn: &mut Turn<'_>,
+    ) {
+        let same_user = self
+            .sessions
+            .get(&id)
+            .is_some_and(|session| session.identity.as_ref() == Some(identity) && identity.is_user());
+        if same_user {
+            self.end_session(id, Some(EndWaiter::Successor(asker)), turn);
+        } else {
+            turn.answer(asker, Answer::Granted);
+        }
+    }
+
+    /// The proof of a session's user holds no longer.
+    pub(crate) fn on_session_expired(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&id)
+            && session.state == State::Valid
+        {
+            session.state = State::Expired;
+        }
+    }
+
+    /// An open of the session is gone.
+    pub(crate) fn open_is_gone(&mut self, id: SessionId, tree: TreeId, open: OpenId, turn: &mut Turn<'_>) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.opens.remove(&open);
+        if session.state == State::Ending {
+            self.finish_end(id, turn);
+        } else {
+            self.finish_tree_end(id, tree, turn);
+        }
+    }
+
+    /// Gives up the request of a session that waits (CANCEL).
+    pub(crate) fn on_cancel_request(
+        &mut self,
+        connection: ConnectionId,
+        message: MessageId,
+        turn: &mut Turn<'_>,
+    ) {
+        self.cancel_wait(connection, message, turn);
+    }
+}

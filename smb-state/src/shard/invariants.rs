@@ -1,0 +1,50 @@
+//! What must hold between any two steps.
+
+use super::Shard;
+use crate::open::State;
+
+impl Shard {
+    /// Checks what must hold between any two steps; for debug builds, models and simulations.
+    ///
+    /// # Panics
+    /// When it does not hold: a bug of this crate.
+    pub fn check_invariants(&self) {
+        for (id, session) in &self.sessions {
+            for open in &session.opens {
+                let state = self.opens.get(open);
+                assert!(
+                    state.is_some_and(|open| open.session == *id),
+                    "a session lists an open that is not its own"
+                );
+            }
+            for connection in session.channels.keys() {
+                assert!(
+                    self.connections.contains_key(connection) || connection.shard() != self.id,
+                    "a session has a channel on a connection that is gone"
+                );
+            }
+        }
+        for (id, open) in &self.opens {
+            let session = self.sessions.get(&open.session);
+            assert!(session.is_some_and(|session| session.opens.contains(id)), "an open without its session");
+            let outstanding = open.outstanding > 0 || open.state != State::Ready;
+            assert!(outstanding || !self.waits_for(*id), "a request is under way that is not counted");
+        }
+        for (id, connection) in &self.connections {
+            for session in connection.sessions.keys() {
+                assert!(self.sessions.contains_key(session), "{id:?} lists a session that is gone");
+            }
+            let credits = u64::from(self.limits.credits_max).max(1);
+            assert!(connection.window.width() <= credits.saturating_add(1), "more credits than the bound");
+        }
+        for file in self.files.values() {
+            file.check_invariants();
+        }
+    }
+
+    fn waits_for(&self, open: crate::ids::OpenId) -> bool {
+        self.waits
+            .iter()
+            .any(|(_, wait)| matches!(wait, super::Wait::Request(pending) if pending.open == open))
+    }
+}

@@ -1,0 +1,116 @@
+//! What waits for storage, or for another machine, and goes on when the answer comes.
+
+use crate::ids::{ConnectionId, MessageId, OpenId, SessionId};
+use crate::message::{Answer, Finished};
+use crate::open::close::Closing;
+use crate::open::copy::Copying;
+use crate::open::create::Creating;
+use crate::open::io::{Pending, Then, payload_of};
+use crate::open::rename::Renaming;
+use crate::open::set::Disposing;
+use crate::response::Body;
+use crate::shard::{Shard, Turn};
+use crate::storage::{Resolved, StorageReply};
+use smb_proto::NtStatus;
+
+/// A wait: which machine goes on, and with what.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Wait {
+    /// Nobody; the answer only has to come.
+    Nothing,
+    /// A session's client was asked about its dialect.
+    ClientJoined(SessionId),
+    /// A session's predecessor was asked to end.
+    PreviousEnded(SessionId),
+    Create(Box<Creating>),
+    Request(Box<Pending>),
+    /// The file was asked whether its delete is pending.
+    QueryPending(Box<Pending>),
+    Rename(Box<Renaming>),
+    Copy(Box<Copying>),
+    /// The namespace was asked to keep names out of a directory.
+    Doom(Box<Disposing>),
+    /// The file was told of a delete disposition.
+    Disposed(Box<Disposing>),
+    CloseAttributes(Box<Closing>),
+    CloseTold(Box<Closing>),
+    CloseUnlink(Box<Closing>),
+    CloseHandle(Box<Closing>),
+}
+
+impl Shard {
+    /// Storage answered.
+    pub(crate) fn on_reply(&mut self, wait: Wait, reply: StorageReply, turn: &mut Turn<'_>) {
+        match wait {
+            Wait::Create(creating) => self.on_create_reply(creating, reply, turn),
+            Wait::Request(pending) => self.on_request_reply(*pending, reply, turn),
+            Wait::Rename(renaming) => self.on_rename_reply(renaming, reply, turn),
+            Wait::Copy(copying) => self.on_copy_reply(copying, reply, turn),
+            Wait::CloseAttributes(closing) => self.on_close_attributes(*closing, reply, turn),
+            Wait::CloseUnlink(closing) => self.on_close_unlinked(*closing, turn),
+            Wait::CloseHandle(closing) => self.on_handle_closed(*closing, turn),
+            Wait::Nothing => {
+                turn.release(payload_of(&reply));
+                debug_assert!(
+                    !matches!(reply, StorageReply::Resolved(Resolved::Found(_))),
+                    "a handle would leak"
+                );
+            }
+            Wait::ClientJoined(_)
+            | Wait::PreviousEnded(_)
+            | Wait::QueryPending(_)
+            | Wait::Doom(_)
+            | Wait::Disposed(_)
+            | Wait::CloseTold(_) => debug_assert!(false, "storage answered what a machine was asked"),
+        }
+    }
+
+    /// Another machine answered.
+    pub(crate) fn on_machine_answer(&mut self, wait: Wait, answer: Answer, turn: &mut Turn<'_>) {
+        match wait {
+            Wait::ClientJoined(session) => self.on_client_joined(session, &answer, turn),
+            Wait::PreviousEnded(session) => self.complete_setup(session, turn),
+            Wait::Create(creating) => self.on_create_answer(creating, &answer, turn),
+            Wait::QueryPending(pending) => self.on_query_pending(*pending, &answer, turn),
+            Wait::Rename(renaming) => self.on_rename_answer(renaming, &answer, turn),
+            Wait::Doom(disposing) => self.on_doom_answer(*disposing, &answer, turn),
+            Wait::Disposed(disposing) => self.on_disposed(&disposing, turn),
+            Wait::CloseTold(closing) => self.on_close_told(*closing, &answer, turn),
+            Wait::Nothing
+            | Wait::Request(_)
+            | Wait::Copy(_)
+            | Wait::CloseAttributes(_)
+            | Wait::CloseUnlink(_)
+            | Wait::CloseHandle(_) => debug_assert!(false, "a machine answered what storage was asked"),
+        }
+    }
+
+    /// CANCEL of a request: what can wait for ever is given up now; everything else ends by itself soon.
+    pub(crate) fn cancel_wait(&mut self, connection: ConnectionId, message: MessageId, turn: &mut Turn<'_>) {
+        self.abandon(NtStatus::CANCELLED, turn, |pending| {
+            pending.origin.connection == connection && pending.origin.message == message
+        });
+    }
+
+    /// An open begins to close: requests that would wait for ever end.
+    pub(crate) fn cancel_waits_of(&mut self, open: OpenId, turn: &mut Turn<'_>) {
+        self.abandon(NtStatus::CANCELLED, turn, |pending| pending.open == open);
+    }
+
+    fn abandon(&mut self, status: NtStatus, turn: &mut Turn<'_>, concerned: impl Fn(&Pending) -> bool) {
+        for (token, wait) in self.waits.iter_mut() {
+            let Wait::Request(pending) = wait else { continue };
+            // Only a pipe's read waits for something that may never come.
+            if pending.abandoned
+                || !matches!(pending.then, Then::Read { pipe: true, .. })
+                || !concerned(pending)
+            {
+                continue;
+            }
+            pending.abandoned = true;
+            let spent = pending.spent.take();
+            turn.push(crate::action::Action::Abandon { token });
+            turn.finish(Finished { origin: pending.origin, status, body: Body::Error, open: None, spent });
+        }
+    }
+}
