@@ -1,5 +1,5 @@
-//! Proves the server against programs that others wrote: Samba's own test suite, its command line client and two
-//! Python clients, each over loopback against a server process that the run starts and stops.
+//! Proves the server against programs that others wrote: Samba's own test suite, its command line client, and
+//! clients in Python and Rust, each over loopback against a server process that the run starts and stops.
 //!
 //! `cargo run --release -p verification -- test` does everything and ends with `N passed, N failed`.
 

@@ -43,7 +43,7 @@ enum Command {
         #[arg(long)]
         write_ledger: bool,
     },
-    /// smbclient and the Python clients
+    /// smbclient, two Python clients and a Rust one
     Interop {
         /// Run only checks whose name contains one of these
         #[arg(long, value_name = "TEXT", num_args = 1..)]

@@ -46,6 +46,19 @@ pub fn build_server() -> Result<()> {
     cargo_build(&["--package", "leasehold"])
 }
 
+/// Builds a package that is a workspace of its own, with the lock file as committed, and returns one of its programs.
+pub fn build_apart(package: &Path, program: &str) -> Result<PathBuf> {
+    let target = target_dir()?.join("apart");
+    let status = cargo()?
+        .args(["build", "--locked", "--manifest-path"])
+        .arg(package.join("Cargo.toml"))
+        .env("CARGO_TARGET_DIR", &target)
+        .status()
+        .context("cargo")?;
+    ensure!(status.success(), "building {} ended with {status}", package.display());
+    Ok(target.join("debug").join(program))
+}
+
 /// Runs `cargo test --workspace`, shows its output and counts its tests.
 pub fn cargo_test() -> Result<Totals> {
     let mut child = cargo()?

@@ -2,6 +2,7 @@
 
 mod bulk;
 mod python;
+mod rust_clients;
 mod smbclient;
 
 use std::sync::Mutex;
@@ -26,14 +27,16 @@ struct Check<'a> {
 pub fn run(kind: PeerKind, filter: &[String]) -> Result<Totals> {
     install::ensure(&[install::SMBCLIENT, install::PYTHON])?;
     let python = install::python_environment()?;
+    let rust_clients = rust_clients::build()?;
     // Names have to come back as they were sent, also those that end with a dot.
     let mut site = Site::new(1)?;
     site.short_names = false;
     let peer = Peer::start(kind, site)?;
     let configuration = peer.site().write_client_configuration()?;
 
-    let mut checks = smbclient::checks(peer.site(), &configuration)?;
-    checks.extend(python::checks(peer.site(), &python)?);
+    let mut checks = smbclient::checks(peer.site(), &configuration);
+    checks.extend(python::checks(peer.site(), &python));
+    checks.extend(rust_clients::checks(peer.site(), &rust_clients));
     let mut totals = run_side_by_side(&selected(checks, filter));
     // Alone, because they measure the clients' patience with large transfers and not with a busy machine.
     for check in selected(bulk::checks(peer.site(), &configuration), filter) {
