@@ -162,10 +162,8 @@ fn choose(config: &Config, request: &Request) -> Result<Choice, NtStatus> {
         });
     }
     check_contexts(&request.contexts)?;
-    let mut answers = vec![NegotiateContext::PreauthIntegrity {
-        algorithms: vec![HashAlgorithm::SHA_512],
-        salt: Bytes::new(),
-    }];
+    // The endpoint puts the preauthentication context in front: its salt is random.
+    let mut answers = Vec::new();
     let cipher = choose_cipher(config, &request.contexts, &mut answers);
     let signing = choose_signing(config, &request.contexts, &mut answers);
     Ok(Choice { negotiated: settle(config, request, dialect, signing, cipher), contexts: answers })

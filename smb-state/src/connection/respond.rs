@@ -14,6 +14,9 @@ use crate::response::{Body, Protect, Response};
 use crate::shard::{Shard, Turn};
 use crate::timer::Timer;
 
+/// Credits of a connection without a valid session.
+const UNAUTHENTICATED_CREDITS: u16 = 16;
+
 /// How a request of this protection is answered when no session says otherwise.
 fn echo_protection(protection: Protection) -> Protect {
     match protection {
@@ -68,10 +71,12 @@ impl Shard {
     }
 
     fn end(&mut self, connection: ConnectionId, message: MessageId, ending: Ending, turn: &mut Turn<'_>) {
-        let credits_max = self.limits.credits_max;
+        let bound = self.limits.credits_max;
         let Some(state) = self.connections.get_mut(&connection) else {
             return turn.release(ending.body.buffer());
         };
+        // A stranger's requests are bounded by more than their number of connections (S18).
+        let credits_max = if state.is_authenticated() { bound } else { bound.min(UNAUTHENTICATED_CREDITS) };
         let Some(chain) = state.chains.remove(&message) else { return turn.release(ending.body.buffer()) };
         let Chained { running, waiting, mut done, inherited } = chain;
         // An asynchronous request got its credits with the interim response (3.3.1.2, S16).

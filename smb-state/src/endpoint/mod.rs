@@ -2,6 +2,319 @@
 //! preauthentication hash and authentications in progress; shares no state with the shard.
 //!
 //! The adapter moves bytes and time, nothing else: it hands whole frames to [`Endpoint::receive`] and every
-//! [`Output`](crate::action::Output) for the connection to [`Endpoint::carry_out`], in order, and writes what comes back.
+//! [`Output`] for the connection to [`Endpoint::carry_out`], in order, and writes what comes back.
+//!
+//! MS-SMB2 3.1.4.1 (signing), 3.1.4.3 (encryption), 3.3.5.2.1 (decryption), 3.3.5.4 and 3.3.5.5 (preauthentication hash).
+//! Not done: compression.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use smb_proto::Malformed;
+use smb_proto::auth::acceptor::{AcceptorConfig, NtlmAcceptor};
+use smb_proto::command::negotiate::Dialect;
+use smb_proto::compound;
+use smb_proto::crypto::seal::{self, nonce_from_counter};
+use smb_proto::crypto::signing::verify_message;
+use smb_proto::crypto::{Cipher, KeySchedule, PreauthHash, Provider, Secret, SessionKeys, Signer};
+use smb_proto::frame::Kind;
+use smb_proto::header::{Flags, Header};
+use smb_proto::transform::TransformHeader;
+
+use crate::action::{Agreed, Output};
+use crate::event::{Event, Peer};
+use crate::ids::{Channel, ConnectionId, MessageId, SessionId};
+use crate::request::{Chain, Protection};
+
+mod authenticate;
+mod decode;
+mod encode;
 pub mod surroundings;
+
+pub use surroundings::{Buffers, Lookup, Surroundings, Users};
+
+/// Bits of a nonce that count; the bits above them are the channel.
+const NONCE_COUNTER_BITS: u32 = 48;
+
+/// What an endpoint is told once.
+#[derive(Clone, Debug)]
+pub struct EndpointOptions {
+    /// Names that NTLM tells the client.
+    pub names: AcceptorConfig,
+    /// Bytes that a frame may have before a session is valid.
+    pub unauthenticated_frame_max: u32,
+}
+
+/// What [`Endpoint::carry_out`] produces.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// Complete frames, each with its length prefix, to write in this order.
+    pub frames: Vec<Bytes>,
+    /// To be stepped next.
+    pub events: Vec<Event>,
+    /// Close the connection once the frames are out.
+    pub disconnect: bool,
+}
+
+/// One connection's side of the wire.
+#[derive(Debug)]
+pub struct Endpoint {
+    connection: ConnectionId,
+    peer: Peer,
+    options: EndpointOptions,
+    provider: Arc<dyn Provider>,
+    agreed: Option<Agreed>,
+    authenticated: bool,
+    /// Connection.PreauthIntegrityHashValue.
+    connection_hash: PreauthHash,
+    /// Session.PreauthIntegrityHashValue of sessions being set up.
+    session_hashes: BTreeMap<SessionId, PreauthHash>,
+    /// NEGOTIATE and SESSION_SETUP requests as they came, until they are answered.
+    raw_requests: BTreeMap<MessageId, Bytes>,
+    acceptors: BTreeMap<SessionId, NtlmAcceptor>,
+    /// Session keys of users who proved who they are, until their keys are installed.
+    proofs: BTreeMap<SessionId, Secret<16>>,
+    keys: BTreeMap<SessionId, Keys>,
+}
+
+/// A session's keys on this connection.
+#[derive(Debug)]
+struct Keys {
+    signer: Arc<dyn Signer>,
+    ciphers: Option<Ciphers>,
+}
+
+#[derive(Debug)]
+struct Ciphers {
+    outgoing: Arc<dyn Cipher>,
+    incoming: Arc<dyn Cipher>,
+    /// The channel above a counter: no nonce is used twice under a session's key (R6, S10).
+    next_nonce: u64,
+}
+
+impl Keys {
+    /// A nonce for one more message; `None` when they are used up, which ends the connection (S11).
+    fn nonce(ciphers: &mut Ciphers) -> Option<[u8; 16]> {
+        let nonce = ciphers.next_nonce;
+        let next = nonce.checked_add(1)?;
+        if next.trailing_zeros() >= NONCE_COUNTER_BITS {
+            return None;
+        }
+        ciphers.next_nonce = next;
+        Some(nonce_from_counter(nonce))
+    }
+}
+
+impl Endpoint {
+    /// The endpoint of a connection that was just accepted.
+    #[must_use]
+    pub fn new(
+        connection: ConnectionId,
+        peer: Peer,
+        options: EndpointOptions,
+        provider: Arc<dyn Provider>,
+    ) -> Self {
+        Self {
+            connection,
+            peer,
+            options,
+            provider,
+            agreed: None,
+            authenticated: false,
+            connection_hash: PreauthHash::default(),
+            session_hashes: BTreeMap::new(),
+            raw_requests: BTreeMap::new(),
+            acceptors: BTreeMap::new(),
+            proofs: BTreeMap::new(),
+            keys: BTreeMap::new(),
+        }
+    }
+
+    /// Bytes that the next frame may have.
+    #[must_use]
+    pub fn frame_max(&self) -> usize {
+        match self.agreed {
+            Some(agreed) if self.authenticated => agreed.frame_max as usize,
+            _ => self.options.unauthenticated_frame_max as usize,
+        }
+    }
+
+    fn dialect(&self) -> Option<Dialect> {
+        self.agreed.map(|agreed| agreed.dialect)
+    }
+
+    /// Reads a frame (without its length prefix).
+    ///
+    /// # Errors
+    /// [`Malformed`] when the connection can't go on: hand [`Event::Malformed`] to the shard.
+    pub fn receive(&mut self, frame: BytesMut, buffers: &dyn Buffers) -> Result<Chain, Malformed> {
+        match Kind::of(&frame)? {
+            Kind::Smb1 => decode::smb1_negotiate(&frame.freeze()),
+            Kind::Smb2 => self.receive_messages(&frame.freeze(), None, buffers),
+            Kind::Transform => {
+                let header = TransformHeader::parse(&frame)?;
+                let session = SessionId(header.session_id);
+                let ciphers = self
+                    .keys
+                    .get(&session)
+                    .and_then(|keys| keys.ciphers.as_ref())
+                    .ok_or(Malformed("encrypted for a session without keys"))?;
+                let plain = seal::open_buffer(ciphers.incoming.as_ref(), frame)
+                    .map_err(|_| Malformed("decryption failed"))?
+                    .freeze();
+                if Kind::of(&plain)? != Kind::Smb2 {
+                    return Err(Malformed("encrypted message is not SMB2"));
+                }
+                self.receive_messages(&plain, Some(session), buffers)
+            }
+            Kind::Compressed => Err(Malformed("compression was not negotiated")),
+        }
+    }
+
+    fn receive_messages(
+        &mut self,
+        frame: &Bytes,
+        sealed: Option<SessionId>,
+        buffers: &dyn Buffers,
+    ) -> Result<Chain, Malformed> {
+        let mut requests = Vec::new();
+        let mut broken = None;
+        for message in compound::split(frame) {
+            let parsed = message.and_then(|message| {
+                let header = Header::parse(&message)?;
+                let protection = self.check_protection(&header, &message, sealed, requests.is_empty())?;
+                self.keep_raw(&header, &message);
+                decode::request(&header, &message, protection, buffers)
+            });
+            match parsed {
+                Ok(request) => requests.push(request),
+                Err(malformed) => {
+                    broken = Some(malformed);
+                    break;
+                }
+            }
+        }
+        if let Some(malformed) = broken {
+            for buffer in
+                requests.iter().filter_map(|request: &crate::request::Request| request.command.buffer())
+            {
+                buffers.release(buffer);
+            }
+            return Err(malformed);
+        }
+        let mut requests = requests.into_iter();
+        let first = requests.next().ok_or(Malformed("empty frame"))?;
+        Ok(Chain { first, rest: requests.collect() })
+    }
+
+    fn check_protection(
+        &self,
+        header: &Header,
+        message: &Bytes,
+        sealed: Option<SessionId>,
+        first: bool,
+    ) -> Result<Protection, Malformed> {
+        let related = header.flags.contains(Flags::RELATED_OPERATIONS);
+        if header.flags.contains(Flags::SERVER_TO_REDIR) {
+            return Err(Malformed("a response"));
+        }
+        if let Some(session) = sealed {
+            // 3.3.5.2.1.1: what is inside belongs to the session whose key opened it.
+            let foreign = header.session_id != session.0 && (first || !related);
+            if foreign || (first && related) {
+                return Err(Malformed("encrypted message names another session"));
+            }
+            return Ok(Protection::Sealed(session));
+        }
+        if !header.flags.contains(Flags::SIGNED) {
+            return Ok(Protection::None);
+        }
+        Ok(match self.keys.get(&SessionId(header.session_id)) {
+            None => Protection::Unverified,
+            Some(keys) if verify_message(keys.signer.as_ref(), message) => Protection::Signed,
+            Some(_) => Protection::BadSignature,
+        })
+    }
+
+    /// The preauthentication hash runs over the bytes of NEGOTIATE and SESSION_SETUP, once the core says which.
+    fn keep_raw(&mut self, header: &Header, message: &Bytes) {
+        use smb_proto::header::CommandCode;
+        let counts = matches!(
+            CommandCode::from_code(header.command),
+            Some(CommandCode::Negotiate | CommandCode::SessionSetup)
+        );
+        if counts {
+            self.raw_requests.insert(MessageId(header.message_id), message.clone());
+        }
+    }
+
+    /// Carries out what the shard wants of this connection.
+    pub fn carry_out(&mut self, output: Output, around: &mut Surroundings<'_>, out: &mut Outbox) {
+        match output {
+            Output::Respond(responses) => self.respond(responses, around, out),
+            Output::Negotiated(agreed) => {
+                self.agreed = Some(agreed);
+                if agreed.dialect == Dialect::SMB_3_1_1
+                    && let Some(request) = self.raw_requests.get(&agreed.message)
+                {
+                    self.connection_hash.update(request);
+                }
+            }
+            Output::ContinueHash { session, message } => {
+                let hash = self.session_hashes.entry(session).or_insert(self.connection_hash);
+                if let Some(request) = self.raw_requests.get(&message) {
+                    hash.update(request);
+                }
+            }
+            Output::Authenticate { session, message, token } => {
+                let token = around.buffers.take(token);
+                let token = token.as_ref().map_or(&[][..], smb_proto::Payload::data);
+                let outcome = self.authenticate(session, token, around);
+                out.events.push(Event::Authenticated {
+                    connection: self.connection,
+                    session,
+                    message,
+                    outcome,
+                });
+            }
+            Output::DropAuthentication { session } => self.drop_authentication(session),
+            Output::InstallKeys { session, channel } => self.install_keys(session, channel),
+            Output::DropKeys { session } => {
+                self.keys.remove(&session);
+                self.drop_authentication(session);
+            }
+            Output::Disconnect => out.disconnect = true,
+        }
+    }
+
+    fn drop_authentication(&mut self, session: SessionId) {
+        self.acceptors.remove(&session);
+        self.proofs.remove(&session);
+        self.session_hashes.remove(&session);
+    }
+
+    fn install_keys(&mut self, session: SessionId, channel: Channel) {
+        let proof = self.proofs.remove(&session);
+        let hash = self.session_hashes.remove(&session).unwrap_or_default();
+        self.acceptors.remove(&session);
+        let (Some(proof), Some(agreed)) = (proof, self.agreed) else { return };
+        let schedule = match agreed.dialect {
+            Dialect::SMB_3_1_1 => KeySchedule::Smb311 { preauth: &hash },
+            dialect if dialect.is_smb3() => KeySchedule::Smb30,
+            _ => KeySchedule::Smb2,
+        };
+        let derived = SessionKeys::derive(schedule, proof.expose(), agreed.cipher);
+        let signer = self.provider.signer(agreed.signing, derived.signing.expose());
+        let ciphers = agreed.cipher.and_then(|algorithm| {
+            let outgoing = self.provider.cipher(algorithm, derived.server_to_client.expose()).ok()?;
+            let incoming = self.provider.cipher(algorithm, derived.client_to_server.expose()).ok()?;
+            let next_nonce = (u64::from(channel.0) << NONCE_COUNTER_BITS) + 1;
+            Some(Ciphers { outgoing, incoming, next_nonce })
+        });
+        self.keys.insert(session, Keys { signer, ciphers });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,1 @@
+//! Whole conversations between our client codec, an endpoint and a shard.
