@@ -3,3 +3,12 @@
 //! A driver answers [`smb_state::storage::StorageOp`] with [`smb_state::storage::StorageReply`]. It decides nothing about
 //! sharing: share modes, locks, leases and pending deletes are the core's. It must keep a handle's file number from being
 //! reused while the handle is open, see local changes, and never follow a name out of its root.
+
+mod descriptor;
+pub mod driver;
+mod ea;
+mod fault;
+mod handles;
+mod listing;
+pub mod offload;
+pub mod posix;

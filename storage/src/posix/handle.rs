@@ -1,0 +1,345 @@
+//! What a handle stands for: an inode that is pinned, and the link by which it was found.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::ffi::{CStr, CString};
+use std::hash::{BuildHasher, Hash};
+use std::os::fd::AsFd;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Statx, StatxFlags, StatxTimestamp, openat, statx};
+use rustix::io::Errno;
+use smb_proto::{FileTime, Name, NtStatus};
+use smb_state::storage::Kind;
+
+use super::list::Cursor;
+use crate::fault::{Fault, Outcome};
+use crate::handles::lock;
+
+/// An inode, on any file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct InodeKey {
+    /// Device, major number in the upper half.
+    pub(super) device: u64,
+    /// Inode number there.
+    pub(super) number: u64,
+}
+
+/// What `statx` says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stat {
+    pub(super) key: InodeKey,
+    pub(super) file_type: FileType,
+    pub(super) mode: u16,
+    pub(super) links: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) size: u64,
+    /// Units of 512 bytes.
+    pub(super) blocks: u64,
+    pub(super) accessed: FileTime,
+    pub(super) modified: FileTime,
+    pub(super) changed: FileTime,
+    pub(super) born: Option<FileTime>,
+    /// Times of data and metadata to the nanosecond, for telling whether a directory has changed.
+    pub(super) stamp: Stamp,
+}
+
+/// Modification and change time in nanoseconds, as the file system has them.
+pub(super) type Stamp = [(i64, u32); 2];
+
+fn file_time(time: StatxTimestamp) -> FileTime {
+    FileTime::from_unix(time.tv_sec, time.tv_nsec)
+}
+
+impl Stat {
+    /// Of a name in a directory, symbolic links not followed.
+    pub(super) fn of_name(directory: impl AsFd, name: &CStr) -> Result<Self, Errno> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+        statx(directory, name, flags, StatxFlags::BASIC_STATS | StatxFlags::BTIME).map(|raw| Self::new(&raw))
+    }
+
+    /// Of what a descriptor stands for.
+    pub(super) fn of_fd(fd: impl AsFd) -> Result<Self, Errno> {
+        let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
+        statx(fd, c"", AtFlags::EMPTY_PATH, wanted).map(|raw| Self::new(&raw))
+    }
+
+    fn new(raw: &Statx) -> Self {
+        let has_birth = raw.stx_mask & StatxFlags::BTIME.bits() != 0;
+        Self {
+            key: InodeKey {
+                device: u64::from(raw.stx_dev_major) << 32 | u64::from(raw.stx_dev_minor),
+                number: raw.stx_ino,
+            },
+            file_type: FileType::from_raw_mode(raw.stx_mode.into()),
+            mode: raw.stx_mode,
+            links: raw.stx_nlink,
+            uid: raw.stx_uid,
+            gid: raw.stx_gid,
+            size: raw.stx_size,
+            blocks: raw.stx_blocks,
+            accessed: file_time(raw.stx_atime),
+            modified: file_time(raw.stx_mtime),
+            changed: file_time(raw.stx_ctime),
+            born: has_birth.then(|| file_time(raw.stx_btime)),
+            stamp: [
+                (raw.stx_mtime.tv_sec, raw.stx_mtime.tv_nsec),
+                (raw.stx_ctime.tv_sec, raw.stx_ctime.tv_nsec),
+            ],
+        }
+    }
+
+    /// File or directory; what is neither is a file that cannot be opened.
+    pub(super) fn kind(&self) -> Kind {
+        if self.file_type == FileType::Directory { Kind::Directory } else { Kind::File }
+    }
+}
+
+/// A pinned inode. There is one of these per inode however many handles lead to it, so that descriptors are shared and
+/// what has to be read, changed and written back has one lock.
+#[derive(Debug)]
+pub(super) struct Inode {
+    pub(super) key: InodeKey,
+    pub(super) kind: Kind,
+    /// Keeps the inode and its number; opened with `O_PATH`, or for reading and writing if this driver made the file.
+    pin: OwnedFd,
+    pin_has_data: bool,
+    /// Leads to the inode whatever becomes of its names.
+    path: CString,
+    reader: OnceLock<OwnedFd>,
+    writer: OnceLock<OwnedFd>,
+    /// Held while extended attributes are read, changed and written back.
+    pub(super) edit: Mutex<()>,
+    /// Named streams that handles lead to.
+    pub(super) streams: Mutex<Vec<Weak<StreamLink>>>,
+}
+
+impl Inode {
+    pub(super) fn new(pin: OwnedFd, pin_has_data: bool, stat: &Stat) -> Self {
+        let path = format!("/proc/self/fd/{}", pin.as_raw_fd());
+        Self {
+            key: stat.key,
+            kind: stat.kind(),
+            path: CString::new(path).unwrap_or_default(),
+            pin,
+            pin_has_data,
+            reader: OnceLock::new(),
+            writer: OnceLock::new(),
+            edit: Mutex::new(()),
+            streams: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// For `*at` calls and `statx`.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.pin.as_fd()
+    }
+
+    /// A path that leads to this inode.
+    pub(super) fn path(&self) -> &CStr {
+        &self.path
+    }
+
+    pub(super) fn stat(&self) -> Result<Stat, Errno> {
+        Stat::of_fd(&self.pin)
+    }
+
+    pub(super) fn is_directory(&self) -> bool {
+        self.kind == Kind::Directory
+    }
+
+    /// A new descriptor of this inode.
+    pub(super) fn reopen(&self, flags: OFlags) -> Result<OwnedFd, Errno> {
+        openat(rustix::fs::CWD, self.path(), flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())
+    }
+
+    fn check_regular(&self) -> Outcome<()> {
+        // Opening a FIFO waits and opening a device does things.
+        match self.stat()?.file_type {
+            FileType::RegularFile => Ok(()),
+            FileType::Directory => Err(NtStatus::INVALID_DEVICE_REQUEST.into()),
+            _ => Err(NtStatus::ACCESS_DENIED.into()),
+        }
+    }
+
+    /// A descriptor for reading.
+    pub(super) fn reader(&self) -> Outcome<BorrowedFd<'_>> {
+        if self.pin_has_data {
+            return Ok(self.pin.as_fd());
+        }
+        if let Some(fd) = self.reader.get().or_else(|| self.writer.get()) {
+            return Ok(fd.as_fd());
+        }
+        self.check_regular()?;
+        let fd = self.reopen(OFlags::RDONLY)?;
+        Ok(self.reader.get_or_init(|| fd).as_fd())
+    }
+
+    /// A descriptor for reading and writing.
+    pub(super) fn writer(&self) -> Outcome<BorrowedFd<'_>> {
+        if self.pin_has_data {
+            return Ok(self.pin.as_fd());
+        }
+        if let Some(fd) = self.writer.get() {
+            return Ok(fd.as_fd());
+        }
+        self.check_regular()?;
+        let fd = self.reopen(OFlags::RDWR)?;
+        Ok(self.writer.get_or_init(|| fd).as_fd())
+    }
+}
+
+/// A name in a directory by which handles were opened. All handles of the same link share one, so that a rename through
+/// one of them is followed by the others.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) state: Mutex<LinkState>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct LinkState {
+    /// The directory; the root is in itself.
+    pub(super) parent: Arc<Inode>,
+    /// The name there; empty for the root.
+    pub(super) name: CString,
+    /// What the name stands for: the object itself, or the symbolic link that leads to it.
+    pub(super) entry: InodeKey,
+    /// Removed or replaced by this driver.
+    pub(super) gone: bool,
+}
+
+impl LinkState {
+    pub(super) fn is_root(&self) -> bool {
+        self.name.is_empty()
+    }
+
+    pub(super) fn key(&self) -> LinkKey {
+        (self.parent.key, self.name.clone())
+    }
+
+    /// The name as clients see it.
+    pub(super) fn wire_name(&self) -> Name {
+        Name::from_units(super::names::decode(self.name.to_bytes()).unwrap_or_default())
+    }
+
+    /// Whether the name still stands for what it stood for.
+    pub(super) fn holds(&self) -> bool {
+        !self.gone
+            && (self.is_root()
+                || Stat::of_name(self.parent.fd(), &self.name).is_ok_and(|stat| stat.key == self.entry))
+    }
+}
+
+impl Link {
+    pub(super) fn now(&self) -> LinkState {
+        lock(&self.state).clone()
+    }
+}
+
+/// Directory and name.
+pub(super) type LinkKey = (InodeKey, CString);
+
+/// A named stream that handles lead to.
+#[derive(Debug)]
+pub(super) struct StreamLink {
+    pub(super) state: Mutex<StreamState>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct StreamState {
+    /// As stored.
+    pub(super) name: Name,
+    /// The data, once the stream was removed while handles are open.
+    pub(super) orphan: Option<Vec<u8>>,
+}
+
+/// An open handle.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) inode: Arc<Inode>,
+    pub(super) link: Arc<Link>,
+    /// The named stream; `None` for the unnamed one.
+    pub(super) stream: Option<Arc<StreamLink>>,
+    /// Where the listing is.
+    pub(super) cursor: Mutex<Option<Cursor>>,
+}
+
+impl Node {
+    /// The inode of a directory; NOT_A_DIRECTORY for anything else.
+    pub(super) fn directory(&self) -> Outcome<&Arc<Inode>> {
+        if self.inode.is_directory() && self.stream.is_none() {
+            Ok(&self.inode)
+        } else {
+            Err(Fault::Status(NtStatus::NOT_A_DIRECTORY))
+        }
+    }
+}
+
+/// Values that exist once per key for as long as somebody uses them.
+pub(super) struct Interner<K, V> {
+    shards: [Mutex<InternerShard<K, V>>; SHARDS],
+    hasher: RandomState,
+}
+
+const SHARDS: usize = 16;
+
+struct InternerShard<K, V> {
+    values: HashMap<K, Weak<V>>,
+    /// Dead entries are swept when there are this many: at least half of them were then added since the last time.
+    sweep_at: usize,
+}
+
+impl<K: Eq + Hash, V> Default for Interner<K, V> {
+    fn default() -> Self {
+        let shards =
+            std::array::from_fn(|_| Mutex::new(InternerShard { values: HashMap::new(), sweep_at: 64 }));
+        Self { shards, hasher: RandomState::new() }
+    }
+}
+
+impl<K: Eq + Hash, V> Interner<K, V> {
+    fn shard(&self, key: &K) -> &Mutex<InternerShard<K, V>> {
+        let at = (self.hasher.hash_one(key) >> 32) as usize % SHARDS;
+        &self.shards[at]
+    }
+
+    /// The value in use for `key` if `keep` accepts it, else the one that `make` gives.
+    pub(super) fn intern(&self, key: K, keep: impl FnOnce(&V) -> bool, make: impl FnOnce() -> V) -> Arc<V> {
+        let mut shard = lock(self.shard(&key));
+        if let Some(value) = shard.values.get(&key).and_then(Weak::upgrade)
+            && keep(&value)
+        {
+            return value;
+        }
+        let value = Arc::new(make());
+        shard.put(key, &value);
+        value
+    }
+
+    /// The value in use for `key`.
+    pub(super) fn get(&self, key: &K) -> Option<Arc<V>> {
+        lock(self.shard(key)).values.get(key).and_then(Weak::upgrade)
+    }
+
+    /// Makes `value` the one for `key`.
+    pub(super) fn put(&self, key: K, value: &Arc<V>) {
+        lock(self.shard(&key)).put(key, value);
+    }
+
+    /// Forgets the key.
+    pub(super) fn forget(&self, key: &K) {
+        lock(self.shard(key)).values.remove(key);
+    }
+}
+
+impl<K: Eq + Hash, V> InternerShard<K, V> {
+    fn put(&mut self, key: K, value: &Arc<V>) {
+        if self.values.len() >= self.sweep_at {
+            self.values.retain(|_, value| value.strong_count() > 0);
+            self.sweep_at = (self.values.len() * 2).max(64);
+        }
+        self.values.insert(key, Arc::downgrade(value));
+    }
+}

@@ -1,0 +1,271 @@
+//! From a path to a pinned object. Nothing outside the root can be reached: the kernel follows the path with
+//! `RESOLVE_BENEATH`, single names never contain a separator, and directories are descriptors, not paths.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::io::Errno;
+use smb_proto::{Name, NtStatus};
+use smb_state::ids::FileNumber;
+use smb_state::storage::{Intent, Object, Resolved, StorageReply};
+
+use super::Volume;
+use super::handle::{Inode, InodeKey, Link, LinkState, Node, Stat, StreamLink, StreamState};
+use super::names;
+use crate::fault::{Fault, Outcome, Place};
+use crate::handles::lock;
+
+/// The kernel gives up on paths under concurrent renames; each try is a new chance.
+const TRIES: usize = 16;
+
+/// Opens a path below `root`; symbolic links are followed as long as they stay below it.
+pub(super) fn open_beneath(root: impl AsFd, path: &CStr, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let mut tries = TRIES;
+    loop {
+        match openat2(&root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            Err(Errno::AGAIN | Errno::INTR) if tries > 0 => tries -= 1,
+            result => return result,
+        }
+    }
+}
+
+/// Pins what a single name stands for, be it a symbolic link.
+pub(super) fn pin_name(directory: &Inode, name: &CStr) -> Result<(OwnedFd, Stat), Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let pin = openat(directory.fd(), name, flags, Mode::empty())?;
+    let stat = Stat::of_fd(&pin)?;
+    Ok((pin, stat))
+}
+
+/// A directory on the way, with its path from the root as the disk has it.
+struct Reached {
+    directory: Arc<Inode>,
+    path: Vec<u8>,
+}
+
+enum Way {
+    To(Reached),
+    NoPath,
+    NotADirectory,
+}
+
+fn join(path: &[u8], name: &CStr) -> CString {
+    let mut joined = Vec::with_capacity(path.len() + 1 + name.count_bytes());
+    joined.extend_from_slice(path);
+    if !path.is_empty() {
+        joined.push(b'/');
+    }
+    joined.extend_from_slice(name.to_bytes());
+    // No zero byte in a path that came from C strings.
+    CString::new(joined).unwrap_or_default()
+}
+
+impl Volume {
+    /// The file's number: its inode number, mixed with the device where the tree goes on to another file system.
+    pub(super) fn number(&self, key: InodeKey) -> FileNumber {
+        let number = if key.device == self.root.key.device {
+            key.number
+        } else {
+            (key.number ^ key.device.wrapping_mul(0x9E37_79B9_7F4A_7C15)) | 1 << 63
+        };
+        FileNumber(number.max(1))
+    }
+
+    /// The one [`Inode`] for what `pin` pins.
+    pub(super) fn inode(&self, pin: OwnedFd, pin_has_data: bool, stat: &Stat) -> Arc<Inode> {
+        self.inodes.intern(stat.key, |_| true, || Inode::new(pin, pin_has_data, stat))
+    }
+
+    /// The one [`Link`] for a name.
+    pub(super) fn link(&self, parent: &Arc<Inode>, name: CString, entry: InodeKey) -> Arc<Link> {
+        let state = LinkState { parent: Arc::clone(parent), name, entry, gone: false };
+        let keep = |link: &Link| {
+            let state = lock(&link.state);
+            state.entry == entry && !state.gone
+        };
+        self.links.intern(state.key(), keep, || Link { state: state.clone().into() })
+    }
+
+    /// A new handle, and what the core is told of it.
+    pub(super) fn object(&self, node: Node) -> Outcome<Object> {
+        let attributes = self.attributes_of(&node)?;
+        let link = node.link.now();
+        let stream = node.stream.as_ref().map(|stream| lock(&stream.state).name.clone()).unwrap_or_default();
+        let parent = self.number(link.parent.key);
+        let name = link.wire_name();
+        Ok(Object { handle: self.handles.insert(Arc::new(node)), attributes, parent, name, stream })
+    }
+
+    pub(super) fn node(&self, inode: Arc<Inode>, link: Arc<Link>, stream: Option<Arc<StreamLink>>) -> Node {
+        Node { inode, link, stream, cursor: None.into() }
+    }
+
+    pub(super) fn resolve(&self, path: &[Name], stream: Option<&Name>, place: Place) -> Outcome<Resolved> {
+        let Some((last, directories)) = path.split_last() else {
+            return self.found(Arc::clone(&self.root), Arc::clone(&self.root_link), stream);
+        };
+        let directories = directories.iter().map(names::to_local).collect::<Outcome<Vec<CString>>>()?;
+        let name = names::to_local(last)?;
+        let reached = match self.reach(&directories, place)? {
+            Way::To(reached) => reached,
+            Way::NoPath => return Ok(Resolved::NoPath),
+            Way::NotADirectory => return Ok(Resolved::NotADirectory),
+        };
+        let Some((name, pin, stat)) = self.look_up(&reached.directory, name, last.units(), place)? else {
+            let link = self.directory_link(&reached)?;
+            return Ok(Resolved::NoName { parent: self.object(self.node(reached.directory, link, None))? });
+        };
+        let entry = stat.key;
+        let (pin, stat) = if stat.file_type == FileType::Symlink {
+            let target = open_beneath(self.root.fd(), &join(&reached.path, &name), OFlags::PATH)?;
+            let stat = Stat::of_fd(&target)?;
+            (target, stat)
+        } else {
+            (pin, stat)
+        };
+        let inode = self.inode(pin, false, &stat);
+        let link = self.link(&reached.directory, name, entry);
+        self.found(inode, link, stream)
+    }
+
+    fn found(&self, inode: Arc<Inode>, link: Arc<Link>, stream: Option<&Name>) -> Outcome<Resolved> {
+        let Some(stream) = stream.filter(|stream| !stream.is_empty()) else {
+            return Ok(Resolved::Found(self.object(self.node(inode, link, None))?));
+        };
+        if !self.caps.streams {
+            return Err(NtStatus::OBJECT_NAME_INVALID.into());
+        }
+        match super::streams::find(&inode, stream)? {
+            Some(name) => {
+                let stream = stream_link(&inode, name);
+                Ok(Resolved::Found(self.object(self.node(inode, link, Some(stream)))?))
+            }
+            None => Ok(Resolved::NoStream { file: self.object(self.node(inode, link, None))? }),
+        }
+    }
+
+    /// The link by which a directory on the way was reached. It is only asked for when a name is to be created.
+    fn directory_link(&self, reached: &Reached) -> Outcome<Arc<Link>> {
+        if reached.directory.key == self.root.key {
+            return Ok(Arc::clone(&self.root_link));
+        }
+        let (above, name) = match reached.path.iter().rposition(|byte| *byte == b'/') {
+            Some(at) => (&reached.path[..at], &reached.path[at + 1..]),
+            None => (&[][..], reached.path.as_slice()),
+        };
+        let name = CString::new(name).map_err(|_| NtStatus::OBJECT_NAME_INVALID)?;
+        let above = self.directory_at(above)?;
+        let (_, entry) = pin_name(&above, &name)?;
+        Ok(self.link(&above, name, entry.key))
+    }
+
+    fn directory_at(&self, path: &[u8]) -> Result<Arc<Inode>, Errno> {
+        if path.is_empty() {
+            return Ok(Arc::clone(&self.root));
+        }
+        let path = CString::new(path).map_err(|_| Errno::INVAL)?;
+        let pin = open_beneath(self.root.fd(), &path, OFlags::PATH | OFlags::DIRECTORY)?;
+        let stat = Stat::of_fd(&pin)?;
+        Ok(self.inode(pin, false, &stat))
+    }
+
+    /// Follows the directories of a path: all at once as they are written, one by one without regard to case if that
+    /// leads nowhere.
+    fn reach(&self, names: &[CString], place: Place) -> Outcome<Way> {
+        let path = names.iter().fold(CString::default(), |path, name| join(path.to_bytes(), name));
+        match self.directory_at(path.to_bytes()) {
+            Ok(directory) => return Ok(Way::To(Reached { directory, path: path.into_bytes() })),
+            Err(Errno::NOENT | Errno::NOTDIR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let mut reached = Reached { directory: Arc::clone(&self.root), path: Vec::new() };
+        for name in names {
+            let units = names::decode(name.to_bytes()).unwrap_or_default();
+            let Some((name, pin, stat)) = self.look_up(&reached.directory, name.clone(), &units, place)?
+            else {
+                return Ok(Way::NoPath);
+            };
+            let path = join(&reached.path, &name).into_bytes();
+            let directory = match stat.file_type {
+                FileType::Directory => self.inode(pin, false, &stat),
+                FileType::Symlink => match self.directory_at(&path) {
+                    Ok(directory) => directory,
+                    Err(Errno::NOENT) => return Ok(Way::NoPath),
+                    Err(Errno::NOTDIR) => return Ok(Way::NotADirectory),
+                    Err(errno) => return Err(errno.into()),
+                },
+                _ => return Ok(Way::NotADirectory),
+            };
+            reached = Reached { directory, path };
+        }
+        Ok(Way::To(reached))
+    }
+
+    /// Pins the entry of a directory that has this name, or else one that is the same but for case.
+    pub(super) fn look_up(
+        &self,
+        directory: &Inode,
+        name: CString,
+        units: &[u16],
+        place: Place,
+    ) -> Outcome<Option<(CString, OwnedFd, Stat)>> {
+        match pin_name(directory, &name) {
+            Ok((pin, stat)) => return Ok(Some((name, pin, stat))),
+            Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let Some(name) = self.indexes.find(directory, units, place)? else { return Ok(None) };
+        match pin_name(directory, &name) {
+            Ok((pin, stat)) => Ok(Some((name, pin, stat))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    pub(super) fn open(&self, node: &Node, intent: Intent) -> Outcome<StorageReply<smb_proto::Payload>> {
+        let stat = node.inode.stat()?;
+        let link = node.link.now();
+        let is_stale = !link.is_root()
+            && (stat.links == 0
+                || link.gone
+                || stat.links > 1 && !node.inode.is_directory() && !link.holds());
+        if is_stale || node.stream.as_ref().is_some_and(|stream| lock(&stream.state).orphan.is_some()) {
+            return Err(Fault::Stale);
+        }
+        if intent.write {
+            self.check_writable()?;
+        }
+        if !node.inode.is_directory() {
+            match stat.file_type {
+                FileType::RegularFile => {}
+                _ => return Err(NtStatus::ACCESS_DENIED.into()),
+            }
+            if intent.write {
+                node.inode.writer()?;
+            } else if intent.read {
+                node.inode.reader()?;
+            }
+        }
+        Ok(StorageReply::Attributes(self.attributes_of(node)?))
+    }
+}
+
+/// The one [`StreamLink`] for a stream of an inode.
+pub(super) fn stream_link(inode: &Inode, name: Name) -> Arc<StreamLink> {
+    let mut streams = lock(&inode.streams);
+    streams.retain(|stream| stream.strong_count() > 0);
+    let folded = name.folded();
+    for stream in streams.iter().filter_map(std::sync::Weak::upgrade) {
+        let state = lock(&stream.state);
+        if state.orphan.is_none() && state.name.folded() == folded {
+            drop(state);
+            return stream;
+        }
+    }
+    let stream = Arc::new(StreamLink { state: StreamState { name, orphan: None }.into() });
+    streams.push(Arc::downgrade(&stream));
+    stream
+}
