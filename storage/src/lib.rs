@@ -4,6 +4,7 @@
 //! sharing: share modes, locks, leases and pending deletes are the core's. It must keep a handle's file number from being
 //! reused while the handle is open, see local changes, and never follow a name out of its root.
 
+pub mod conformance;
 mod descriptor;
 pub mod driver;
 mod ea;

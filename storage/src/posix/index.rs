@@ -16,6 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{OFlags, RawDir};
+use rustix::io::Errno;
+use smb_proto::NtStatus;
 use smb_proto::name::fold_unit;
 
 use super::handle::{Inode, InodeKey, Stamp};
@@ -213,7 +215,11 @@ impl Held<'_> {
     fn scan(&self, stamp: Stamp) -> Outcome<Index> {
         self.cache.scans.fetch_add(1, Ordering::Relaxed);
         let made = Instant::now();
-        let fd = self.directory.reopen(OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let fd = match self.directory.reopen(OFlags::RDONLY | OFlags::DIRECTORY) {
+            // Removed while a handle pins it.
+            Err(Errno::NOENT) => return Err(NtStatus::OBJECT_PATH_NOT_FOUND.into()),
+            result => result?,
+        };
         let mut index = Index {
             stamp,
             names: HashMap::new(),
