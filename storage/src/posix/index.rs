@@ -190,9 +190,8 @@ impl Held<'_> {
     fn candidate(&self, wanted: &[u16]) -> Option<CString> {
         let index = self.index.as_ref()?;
         let names = index.names.get(&self.cache.hasher.hash_one(wanted))?;
-        let fits =
-            |name: &&Box<CStr>| names::decode(name.to_bytes()).is_some_and(|units| folded(&units) == wanted);
-        names.as_slice().iter().find(fits).map(|name| CString::from(name.as_ref()))
+        let fits = |name: &CStr| names::decode(name.to_bytes()).is_some_and(|units| folded(&units) == wanted);
+        names.as_slice().iter().find(|name| fits(name)).map(|name| CString::from(name.as_ref()))
     }
 
     /// Makes the index current, from the directory if need be.
@@ -215,11 +214,7 @@ impl Held<'_> {
     fn scan(&self, stamp: Stamp) -> Outcome<Index> {
         self.cache.scans.fetch_add(1, Ordering::Relaxed);
         let made = Instant::now();
-        let fd = match self.directory.reopen(OFlags::RDONLY | OFlags::DIRECTORY) {
-            // Removed while a handle pins it.
-            Err(Errno::NOENT) => return Err(NtStatus::OBJECT_PATH_NOT_FOUND.into()),
-            result => result?,
-        };
+        let fd = self.directory.reopen(OFlags::RDONLY | OFlags::DIRECTORY).map_err(removed)?;
         let mut index = Index {
             stamp,
             names: HashMap::new(),
@@ -231,7 +226,7 @@ impl Held<'_> {
         let mut buffer = Vec::with_capacity(GETDENTS_BUFFER);
         let mut entries = RawDir::new(&fd, buffer.spare_capacity_mut());
         while let Some(entry) = entries.next() {
-            index.add(&self.cache.hasher, entry?.file_name());
+            index.add(&self.cache.hasher, entry.map_err(removed)?.file_name());
         }
         index.took = made.elapsed();
         Ok(index)
@@ -269,6 +264,14 @@ impl Held<'_> {
         index.stamp = stat.stamp;
         index.in_doubt = true;
         self.slot.bytes.store(index.bytes, Ordering::Relaxed);
+    }
+}
+
+/// A directory can be removed while a handle pins it.
+fn removed(errno: Errno) -> Fault {
+    match errno {
+        Errno::NOENT => Fault::Status(NtStatus::OBJECT_PATH_NOT_FOUND),
+        errno => errno.into(),
     }
 }
 
