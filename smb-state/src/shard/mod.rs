@@ -23,6 +23,8 @@ use crate::storage::{Requester, StorageOp, StorageReply};
 use crate::timer::{Armed, Timer};
 
 mod invariants;
+#[cfg(test)]
+mod tests;
 mod wait;
 
 pub(crate) use wait::Wait;
