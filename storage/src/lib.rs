@@ -12,4 +12,6 @@ mod fault;
 mod handles;
 mod listing;
 pub mod offload;
+pub mod pipes;
 pub mod posix;
+pub mod table;
