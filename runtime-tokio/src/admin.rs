@@ -1,0 +1,39 @@
+//! The operator's side: orders to every shard, and the audit log (tracing target `audit`).
+
+use std::sync::Arc;
+
+use smb_state::action::Audit;
+use smb_state::event::{Admin, Event, Identity};
+use smb_state::ids::ShardId;
+
+use crate::driver::{Hub, Work};
+
+/// Gives an order to every shard.
+pub(crate) fn order(hub: &Arc<Hub>, order: &Admin) {
+    for shard in 0..hub.shards.len() {
+        let shard = ShardId(u16::try_from(shard).unwrap_or(u16::MAX));
+        hub.run([Work::Event(shard, Event::Admin(order.clone()))]);
+    }
+}
+
+/// Writes one line of the audit log.
+pub(crate) fn record(audit: &Audit) {
+    match audit {
+        Audit::LoggedOn { connection, session, identity } => {
+            let user = match identity {
+                Identity::User { name, .. } => name,
+                Identity::Guest => "(guest)",
+                Identity::Anonymous => "(anonymous)",
+            };
+            tracing::info!(target: "audit", connection = connection.0, session = session.0, user, "logged on");
+        }
+        Audit::LogonFailed { connection } => {
+            tracing::warn!(target: "audit", connection = connection.0, "logon failed");
+        }
+        Audit::LoggedOff { session } => tracing::info!(target: "audit", session = session.0, "logged off"),
+        Audit::Misbehaved { connection, what } => {
+            tracing::warn!(target: "audit", connection = connection.0, what, "peer broke the protocol");
+        }
+        Audit::AdapterMisuse { what } => tracing::error!(target: "audit", what, "adapter broke its contract"),
+    }
+}

@@ -1,0 +1,214 @@
+//! What other threads leave for a connection's task: outputs of shards, and storage's answers to be stepped there.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::task::{Context, Waker};
+
+use smb_state::action::Output;
+use smb_state::ids::ConnectionId;
+
+use crate::driver::Work;
+
+/// One connection's mailbox. Whoever holds a shard's lock posts into it, so outputs lie in the order in which the shard
+/// emitted them.
+#[derive(Default)]
+pub(crate) struct Mailbox(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    mail: Mail,
+    /// Set while the owner waits.
+    waker: Option<Waker>,
+    closed: bool,
+}
+
+/// What was in a mailbox.
+#[derive(Default)]
+pub(crate) struct Mail {
+    pub(crate) outputs: VecDeque<Output>,
+    pub(crate) work: VecDeque<Work>,
+    /// The server wants the connection gone at once.
+    pub(crate) kill: bool,
+}
+
+impl Mail {
+    fn is_empty(&self) -> bool {
+        self.outputs.is_empty() && self.work.is_empty() && !self.kill
+    }
+}
+
+impl Mailbox {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing that can panic runs under this lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Swaps what is there with `mail`, which must be empty. False, and the task will be woken, when there was nothing.
+    pub(crate) fn take(&self, mail: &mut Mail, context: &Context<'_>) -> bool {
+        let mut inner = self.lock();
+        if inner.mail.is_empty() {
+            match &mut inner.waker {
+                Some(waker) => waker.clone_from(context.waker()),
+                none => *none = Some(context.waker().clone()),
+            }
+            return false;
+        }
+        inner.waker = None;
+        std::mem::swap(&mut inner.mail, mail);
+        true
+    }
+
+    /// Refuses everything from now on and returns what is left.
+    pub(crate) fn close(&self) -> Mail {
+        let mut inner = self.lock();
+        inner.closed = true;
+        inner.waker = None;
+        std::mem::take(&mut inner.mail)
+    }
+
+    fn post_output(&self, output: Output) -> Result<Option<Waker>, Output> {
+        let mut inner = self.lock();
+        if inner.closed {
+            return Err(output);
+        }
+        inner.mail.outputs.push_back(output);
+        Ok(inner.waker.take())
+    }
+
+    fn post_work(&self, work: Work) -> Result<Option<Waker>, Box<Work>> {
+        let mut inner = self.lock();
+        if inner.closed {
+            return Err(Box::new(work));
+        }
+        inner.mail.work.push_back(work);
+        Ok(inner.waker.take())
+    }
+
+    fn kill(&self) -> Option<Waker> {
+        let mut inner = self.lock();
+        inner.mail.kill = true;
+        inner.waker.take()
+    }
+}
+
+const STRIPES: usize = 64;
+type Stripe = RwLock<HashMap<ConnectionId, Arc<Mailbox>>>;
+
+/// Every connection's mailbox.
+pub(crate) struct Mailboxes(Box<[Stripe]>);
+
+impl Mailboxes {
+    pub(crate) fn new() -> Self {
+        Self((0..STRIPES).map(|_| Stripe::default()).collect())
+    }
+
+    fn stripe(&self, connection: ConnectionId) -> &Stripe {
+        &self.0[connection.0 as usize % STRIPES]
+    }
+
+    fn get(&self, connection: ConnectionId) -> Option<Arc<Mailbox>> {
+        let stripe = self.stripe(connection).read().unwrap_or_else(PoisonError::into_inner);
+        stripe.get(&connection).cloned()
+    }
+
+    /// A new connection's mailbox.
+    pub(crate) fn open(&self, connection: ConnectionId) -> Arc<Mailbox> {
+        let mailbox = Arc::new(Mailbox::default());
+        let mut stripe = self.stripe(connection).write().unwrap_or_else(PoisonError::into_inner);
+        stripe.insert(connection, Arc::clone(&mailbox));
+        mailbox
+    }
+
+    /// Forgets a mailbox, which must be closed.
+    pub(crate) fn remove(&self, connection: ConnectionId) {
+        self.stripe(connection).write().unwrap_or_else(PoisonError::into_inner).remove(&connection);
+    }
+
+    /// Leaves an output. Returns whom to wake once no shard is locked any more, or the output if nobody will take it.
+    pub(crate) fn post_output(
+        &self,
+        connection: ConnectionId,
+        output: Output,
+    ) -> Result<Option<Waker>, Output> {
+        match self.get(connection) {
+            Some(mailbox) => mailbox.post_output(output),
+            None => Err(output),
+        }
+    }
+
+    /// Leaves work for the connection's own task. Returns the work if nobody will take it.
+    pub(crate) fn post_work(&self, connection: ConnectionId, work: Work) -> Result<Option<Waker>, Box<Work>> {
+        match self.get(connection) {
+            Some(mailbox) => mailbox.post_work(work),
+            None => Err(Box::new(work)),
+        }
+    }
+
+    /// Tells every connection to go at once.
+    pub(crate) fn kill_all(&self) {
+        for stripe in &self.0 {
+            let mailboxes: Vec<_> =
+                stripe.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+            for waker in mailboxes.iter().filter_map(|mailbox| mailbox.kill()) {
+                waker.wake();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use smb_state::event::Event;
+    use smb_state::ids::ShardId;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn work() -> Work {
+        Work::Event(ShardId(0), Event::Malformed { connection: ConnectionId(1) })
+    }
+
+    #[test]
+    fn the_owner_is_woken_once_and_only_when_it_waits() {
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(Arc::clone(&count));
+        let context = Context::from_waker(&waker);
+        let boxes = Mailboxes::new();
+        let mailbox = boxes.open(ConnectionId(1));
+        let mut mail = Mail::default();
+        assert!(
+            boxes.post_output(ConnectionId(1), Output::Disconnect).unwrap().is_none(),
+            "nobody waits yet"
+        );
+        assert!(mailbox.take(&mut mail, &context));
+        assert_eq!(mail.outputs.pop_front(), Some(Output::Disconnect));
+        assert!(!mailbox.take(&mut mail, &context));
+        boxes.post_work(ConnectionId(1), work()).unwrap().unwrap().wake();
+        assert!(boxes.post_work(ConnectionId(1), work()).unwrap().is_none(), "woken already");
+        assert_eq!(count.0.load(Ordering::SeqCst), 1);
+        assert!(mailbox.take(&mut mail, &context));
+        assert_eq!(mail.work.len(), 2);
+    }
+
+    #[test]
+    fn a_closed_mailbox_gives_back_what_it_is_left() {
+        let boxes = Mailboxes::new();
+        let mailbox = boxes.open(ConnectionId(70));
+        boxes.post_output(ConnectionId(70), Output::Disconnect).unwrap();
+        assert_eq!(mailbox.close().outputs.len(), 1);
+        assert_eq!(boxes.post_output(ConnectionId(70), Output::Disconnect).err(), Some(Output::Disconnect));
+        boxes.remove(ConnectionId(70));
+        assert!(boxes.post_work(ConnectionId(70), work()).is_err());
+    }
+}

@@ -1,0 +1,255 @@
+//! A server as its peers see it: what connections may cost, and what is left when it stops.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use runtime_tokio::{Bounds, Server, ServerConfig, ServerHandle};
+use smb_proto::auth::AcceptorConfig;
+use smb_proto::command::echo;
+use smb_proto::command::negotiate::{self, Dialect};
+use smb_proto::crypto::{CipherAlgorithm, Portable, SigningAlgorithm};
+use smb_proto::header::{CommandCode, Flags, Header, Routing};
+use smb_proto::{NtStatus, frame};
+use smb_state::config::{Config, Encryption, Limits};
+use smb_state::endpoint::surroundings::{Lookup, Users};
+use smb_state::event::{Identity, Peer};
+use storage::table::VolumeTable;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+struct Nobody;
+
+impl Users for Nobody {
+    fn look_up(&self, _: &str, _: &str, _: Peer) -> Lookup {
+        Lookup::Unknown
+    }
+
+    fn record(&self, _: &str, _: Peer, _: bool) {}
+
+    fn anonymous(&self) -> Option<Identity> {
+        None
+    }
+}
+
+fn start(limits: Limits, bounds: Bounds) -> ServerHandle {
+    let core = Config {
+        server_guid: [1; 16],
+        incarnation: 1,
+        shards: 2,
+        dialects: (Dialect::SMB_2_0_2, Dialect::SMB_3_1_1),
+        signers: vec![SigningAlgorithm::AesGmac],
+        ciphers: vec![CipherAlgorithm::Aes128Gcm],
+        signing_required: true,
+        encryption: Encryption::Possible,
+        limits,
+        shares: Vec::new(),
+    };
+    Server::start(ServerConfig {
+        listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
+        core,
+        names: AcceptorConfig {
+            netbios_computer: "TEST".into(),
+            netbios_domain: "TEST".into(),
+            dns_computer: "test".into(),
+            dns_domain: "test".into(),
+        },
+        volumes: Arc::new(VolumeTable::new()),
+        users: Arc::new(Nobody),
+        provider: Arc::new(Portable),
+        cores: 2,
+        bounds,
+    })
+    .unwrap()
+}
+
+fn connect(server: &ServerHandle) -> TcpStream {
+    let stream = TcpStream::connect(server.addresses()[0]).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+fn frame_of(command: CommandCode, message_id: u64, emit: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let header = Header {
+        credit_charge: 0,
+        status: NtStatus::SUCCESS,
+        command: command.code(),
+        credits: 1,
+        flags: Flags::default(),
+        next_command: 0,
+        message_id,
+        routing: Routing::Sync { process_id: 0, tree_id: 0 },
+        session_id: 0,
+        signature: [0; 16],
+    };
+    let mut message = Vec::new();
+    header.emit(&mut message);
+    emit(&mut message);
+    [&frame::prefix(message.len()).unwrap()[..], &message].concat()
+}
+
+/// A NEGOTIATE request for 2.1, with its prefix.
+fn negotiate_frame() -> Vec<u8> {
+    let request = negotiate::Request {
+        security_mode: negotiate::SecurityMode::SIGNING_ENABLED,
+        capabilities: negotiate::Capabilities::default(),
+        client_guid: [9; 16],
+        dialects: vec![Dialect::SMB_2_1],
+        contexts: Vec::new(),
+    };
+    frame_of(CommandCode::Negotiate, 0, |out| request.emit(out))
+}
+
+fn read_frame(stream: &mut TcpStream) -> Vec<u8> {
+    let mut prefix = [0; 4];
+    stream.read_exact(&mut prefix).unwrap();
+    let mut message = vec![0; frame::length(prefix, frame::LENGTH_MAX).unwrap()];
+    stream.read_exact(&mut message).unwrap();
+    message
+}
+
+/// The server closes the connection, sending nothing.
+fn assert_closed(mut stream: TcpStream) {
+    let mut byte = [0];
+    match stream.read(&mut byte) {
+        Ok(0) => {}
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+        other => panic!("still open: {other:?}"),
+    }
+}
+
+fn wait_until(what: &str, done: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < PATIENCE, "{what} did not happen");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn requests_are_answered_however_they_are_cut() {
+    let server = start(Limits::default(), Bounds::default());
+    let frame = negotiate_frame();
+    for step in [1, 3, 50, frame.len()] {
+        let mut stream = connect(&server);
+        stream.set_nodelay(true).unwrap();
+        for chunk in frame.chunks(step) {
+            stream.write_all(chunk).unwrap();
+        }
+        let message = read_frame(&mut stream);
+        let header = Header::parse(&message).unwrap();
+        assert_eq!((header.status, header.command), (NtStatus::SUCCESS, CommandCode::Negotiate.code()));
+    }
+    let metrics = server.metrics();
+    assert_eq!((metrics.connections_accepted, metrics.requests), (4, 4));
+    assert_eq!(metrics.bytes_received, 4 * frame.len() as u64);
+    wait_until("the end of every connection", || server.metrics().connections_open == 0);
+    assert_eq!(server.shutdown(PATIENCE), Default::default());
+}
+
+#[test]
+fn what_is_no_frame_ends_the_connection() {
+    let server = start(Limits::default(), Bounds::default());
+    for garbage in
+        [&[0x81, 0, 0, 4, 1, 2, 3, 4][..], &[0, 0xFF, 0xFF, 0xFF], &[0, 0, 0, 4, b'G', b'E', b'T', b' ']]
+    {
+        let mut stream = connect(&server);
+        stream.write_all(garbage).unwrap();
+        assert_closed(stream);
+    }
+    assert_eq!(server.shutdown(PATIENCE), Default::default());
+}
+
+#[test]
+fn a_peer_that_does_not_authenticate_is_not_kept() {
+    let limits = Limits { authentication_timeout_ms: 100, ..Limits::default() };
+    let server = start(limits, Bounds::default());
+    let silent = connect(&server);
+    let mut negotiated = connect(&server);
+    negotiated.write_all(&negotiate_frame()).unwrap();
+    read_frame(&mut negotiated);
+    assert_closed(silent);
+    assert_closed(negotiated);
+    assert_eq!(server.shutdown(PATIENCE), Default::default());
+}
+
+#[test]
+fn strangers_share_a_bound_on_memory() {
+    let bounds = Bounds { unauthenticated_bytes_max: 64 << 10, ..Bounds::default() };
+    let server = start(Limits::default(), bounds);
+    let part_of_a_frame = [&[0, 0, 0x40, 0][..], &[7; 10_000]].concat();
+    let mut streams = Vec::new();
+    for _ in 0..20 {
+        let mut stream = connect(&server);
+        stream.write_all(&part_of_a_frame).unwrap();
+        streams.push(stream);
+        let sent = streams.len() as u64;
+        wait_until("reading", || server.metrics().bytes_received == sent * part_of_a_frame.len() as u64);
+    }
+    wait_until("the refusal of some", || server.metrics().unauthenticated_overflows >= 12);
+    assert!(server.metrics().connections_open >= 3, "those within the bound stay");
+    drop(streams);
+    wait_until("the end of every connection", || server.metrics().connections_open == 0);
+    let mut stream = connect(&server);
+    stream.write_all(&part_of_a_frame).unwrap();
+    wait_until("reading", || server.metrics().bytes_received == 21 * part_of_a_frame.len() as u64);
+    assert_eq!(server.metrics().connections_open, 1, "the memory of the others is given back");
+    drop(stream);
+    assert_eq!(server.shutdown(PATIENCE), Default::default());
+}
+
+#[test]
+fn a_peer_that_takes_nothing_costs_bounded_memory_and_time() {
+    let bounds =
+        Bounds { unsent_max: 64 << 10, write_timeout: Duration::from_millis(300), ..Bounds::default() };
+    let server = start(Limits::default(), bounds);
+    let mut stream = connect(&server);
+    socket2::SockRef::from(&stream).set_recv_buffer_size(4096).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(&negotiate_frame()).unwrap();
+    let mut sent = 0_usize;
+    for start in (1..).step_by(100) {
+        let echoes: Vec<u8> = (start..start + 100)
+            .flat_map(|message_id| frame_of(CommandCode::Echo, message_id, |out| echo::Request.emit(out)))
+            .collect();
+        if stream.write_all(&echoes).is_err() {
+            break;
+        }
+        sent += echoes.len();
+    }
+    wait_until("giving up", || server.metrics().connections_open == 0);
+    let metrics = server.metrics();
+    assert_eq!(metrics.write_timeouts, 1);
+    // What the kernel holds of the answers, and 64 KiB and one turn of the server's own.
+    let received = usize::try_from(metrics.bytes_received).unwrap();
+    let waiting = received - usize::try_from(metrics.bytes_sent).unwrap();
+    assert!(received < sent + (32 << 20) && waiting < 1 << 20, "{received} received, {waiting} not answered");
+    assert_eq!(server.shutdown(PATIENCE), Default::default());
+}
+
+#[test]
+fn connections_are_spread_over_cores_and_stopping_ends_them() {
+    let server = start(Limits::default(), Bounds::default());
+    let mut streams: Vec<TcpStream> = (0..8).map(|_| connect(&server)).collect();
+    for stream in &mut streams {
+        stream.write_all(&negotiate_frame()).unwrap();
+        read_frame(stream);
+    }
+    let address = server.addresses()[0];
+    let begun = Instant::now();
+    assert_eq!(server.shutdown(PATIENCE), Default::default());
+    assert!(begun.elapsed() < PATIENCE / 2, "peers that do nothing don't hold up the end");
+    streams.into_iter().for_each(assert_closed);
+    assert!(TcpStream::connect(address).is_err());
+}
+
+#[test]
+fn a_dropped_handle_stops_the_server() {
+    let server = start(Limits::default(), Bounds::default());
+    let stream = connect(&server);
+    let address = server.addresses()[0];
+    drop(server);
+    assert_closed(stream);
+    assert!(TcpStream::connect(address).is_err());
+}
