@@ -1,0 +1,174 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// An SMB 2/3 file server in user space.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve directories.
+    Serve(ServeArguments),
+    /// Manage the users of a users file.
+    User(UserArguments),
+    /// Check a configuration file without serving.
+    Check(CheckArguments),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ServeArguments {
+    /// A directory to serve as the share "share".
+    pub(crate) path: Option<PathBuf>,
+    /// Address to listen on; port 0 takes a free one [default: every address, port 445, or 4445 without the right to it].
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) listen: Vec<SocketAddr>,
+    /// A directory to serve under a name of its own.
+    #[arg(long, value_name = "NAME=PATH", value_parser = parse_share)]
+    pub(crate) share: Vec<(String, PathBuf)>,
+    /// A user who may log on; the password is taken from the environment variable LEASEHOLD_PASSWORD_<NAME>
+    /// (upper case, `_` for everything but letters and digits).
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user: Vec<String>,
+    /// File with the users who may log on (see `leasehold user`).
+    #[arg(long, value_name = "FILE", conflicts_with = "user")]
+    pub(crate) users_file: Option<PathBuf>,
+    /// Nothing can be changed through the shares given here.
+    #[arg(long)]
+    pub(crate) read_only: bool,
+    /// Threads that serve connections [default: one per processor].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) cores: Option<u16>,
+    /// Configuration file.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["path", "share", "user", "users_file", "read_only"])]
+    pub(crate) config: Option<PathBuf>,
+    /// How the log on standard error looks.
+    #[arg(long, value_name = "FORMAT", default_value = "human")]
+    pub(crate) log_format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct UserArguments {
+    #[command(subcommand)]
+    pub(crate) action: UserAction,
+    /// The users file [default: "users" in the state directory].
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) users_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum UserAction {
+    /// Add a user, or give one a new password; it is asked for, or read as one line from standard input.
+    Add {
+        /// The user's name.
+        name: String,
+    },
+    /// Remove a user.
+    Remove {
+        /// The user's name.
+        name: String,
+    },
+    /// List the users.
+    List,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CheckArguments {
+    /// Configuration file.
+    pub(crate) config: PathBuf,
+}
+
+fn parse_share(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, path) = text.split_once('=').ok_or("must be NAME=PATH")?;
+    if path.is_empty() {
+        return Err("the path is empty".into());
+    }
+    crate::config::check_share_name(name)?;
+    Ok((name.to_owned(), path.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn serve(arguments: &[&str]) -> Result<ServeArguments, clap::Error> {
+        let all = ["leasehold", "serve"].iter().chain(arguments);
+        match Cli::try_parse_from(all)?.command {
+            Command::Serve(arguments) => Ok(arguments),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn serve_takes_a_path_or_shares() {
+        let simple = serve(&["/srv"]).unwrap();
+        assert_eq!((simple.path, simple.log_format), (Some("/srv".into()), LogFormat::Human));
+        let many = serve(&[
+            "--share",
+            "a=/srv/a",
+            "--share",
+            "b=/srv/b=c",
+            "--user",
+            "ann",
+            "--listen",
+            "127.0.0.1:0",
+            "--listen",
+            "[::1]:0",
+        ])
+        .unwrap();
+        assert_eq!(many.share, [("a".to_owned(), "/srv/a".into()), ("b".to_owned(), "/srv/b=c".into())]);
+        assert_eq!(many.listen.len(), 2);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for wrong in [
+            &["--share", "a"][..],
+            &["--share", "a="],
+            &["--share", "=/srv"],
+            &["--share", "IPC$=/srv"],
+            &["--share", "a/b=/srv"],
+            &["--listen", "127.0.0.1"],
+            &["--cores", "0"],
+            &["--config", "x.toml", "/srv"],
+            &["--config", "x.toml", "--user", "ann"],
+            &["--users-file", "x", "--user", "ann"],
+            &["--log-format", "xml"],
+        ] {
+            assert!(serve(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn user_commands_take_their_file_anywhere() {
+        for line in [
+            ["leasehold", "user", "--users-file", "f", "add", "ann"],
+            ["leasehold", "user", "add", "ann", "--users-file", "f"],
+        ] {
+            let Command::User(arguments) = Cli::try_parse_from(line).unwrap().command else { panic!() };
+            assert_eq!(arguments.users_file, Some("f".into()));
+            assert!(matches!(arguments.action, UserAction::Add { name } if name == "ann"));
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! `leasehold serve`.
+
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZero;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use runtime_tokio::{BlockingPool, Bounds, Server, ServerConfig, ServerHandle};
+use rustix::process::{Resource, getrlimit, setrlimit};
+use smb_proto::auth::AcceptorConfig;
+use smb_proto::crypto::{CipherAlgorithm, Portable, SigningAlgorithm};
+use smb_state::config::{Config, Encryption as CoreEncryption};
+use smb_state::event::Admin;
+use tokio::signal::unix::{SignalKind, signal};
+use zeroize::Zeroizing;
+
+use crate::cli::ServeArguments;
+use crate::config::{self, Encryption, Settings, ShareSettings};
+use crate::directory::Directory;
+use crate::failure::{About, Failure, Outcome};
+use crate::site::Site;
+use crate::state::{self, Start};
+use crate::users::UserTable;
+use crate::{logging, password, random, users};
+
+const PORT: u16 = 445;
+/// For those who may not take [`PORT`].
+const PORT_UNPRIVILEGED: u16 = 4445;
+/// How long connections may take to end when the server stops.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Threads for file I/O that has to wait for a disk.
+const BLOCKING_THREADS_MAX: usize = 64;
+const GENERATED_USER: &str = "leasehold";
+
+pub(crate) fn run(arguments: &ServeArguments) -> Outcome<()> {
+    logging::start(arguments.log_format);
+    raise_file_limit();
+    let settings = settings(arguments)?;
+    let (users, generated) = known_users(&settings, arguments)?;
+    let directory = Arc::new(Directory::new(users));
+    let (start, note) = state::begin(settings.state_dir.as_deref())?;
+    if let Some(note) = note {
+        tracing::warn!("{note}");
+    }
+    let name = settings.name.clone().unwrap_or_else(host_name);
+    let mut site = Site::new(&name, Arc::new(BlockingPool::new(BLOCKING_THREADS_MAX)));
+    let shares = site.shares(&settings.shares)?;
+    let core = core_config(&settings, &start, shares);
+    let handle = listen(&settings, |listen| ServerConfig {
+        listen,
+        core: core.clone(),
+        names: names(&name),
+        volumes: site.volumes(),
+        users: Arc::clone(&directory) as _,
+        provider: Arc::new(Portable),
+        cores: cores(&settings),
+        bounds: Bounds::default(),
+    })?;
+    announce(&handle, &settings, generated.as_ref().map(|password| password.as_str()))
+        .about("standard output")?;
+    let signals = tokio::runtime::Builder::new_current_thread().enable_all().build().about("signals")?;
+    signals.block_on(until_stopped(&handle, || reload(arguments, &handle, &directory, &mut site)))?;
+    stop(handle, &signals)
+}
+
+/// What to serve, from the file or the command line.
+fn settings(arguments: &ServeArguments) -> Outcome<Settings> {
+    let mut settings = match &arguments.config {
+        Some(path) => config::load(path)?,
+        None => Settings {
+            users_file: arguments.users_file.clone(),
+            shares: shares_of_command_line(arguments)?,
+            ..Settings::default()
+        },
+    };
+    if !arguments.listen.is_empty() {
+        settings.listen.clone_from(&arguments.listen);
+    }
+    settings.cores = arguments.cores.or(settings.cores);
+    Ok(settings)
+}
+
+fn shares_of_command_line(arguments: &ServeArguments) -> Outcome<Vec<ShareSettings>> {
+    let alone = arguments.path.iter().map(|path| ("share", path));
+    let named = arguments.share.iter().map(|(name, path)| (name.as_str(), path));
+    let mut shares: Vec<ShareSettings> = Vec::new();
+    for (name, path) in alone.chain(named) {
+        if shares.iter().any(|share| config::same_name(&share.name, name)) {
+            return Err(Failure::new(format!("there are two shares \"{name}\"")));
+        }
+        if !path.is_dir() {
+            return Err(Failure::new(format!("{} is not a directory that can be reached", path.display())));
+        }
+        let (read_only, path) = (arguments.read_only, path.clone());
+        shares.push(ShareSettings { name: name.into(), path, read_only, encrypt: false, users: None });
+    }
+    if shares.is_empty() {
+        return Err(Failure::new("nothing to serve: give a directory, --share NAME=PATH or --config FILE"));
+    }
+    Ok(shares)
+}
+
+/// Who may log on. Without users of the operator's, one with a password that is made up, which is returned too.
+fn known_users(
+    settings: &Settings,
+    arguments: &ServeArguments,
+) -> Outcome<(UserTable, Option<Zeroizing<String>>)> {
+    if let Some(path) = &settings.users_file {
+        return Ok((load_users(path)?, None));
+    }
+    let mut table = UserTable::default();
+    for user in &arguments.user {
+        table.set(user, &password::from_environment(user)?)?;
+    }
+    if !arguments.user.is_empty() {
+        return Ok((table, None));
+    }
+    let password = random::password()?;
+    table.set(GENERATED_USER, &password)?;
+    Ok((table, Some(password)))
+}
+
+fn load_users(path: &Path) -> Outcome<UserTable> {
+    users::load(path).map_err(|error| Failure::new(error.to_string()))
+}
+
+fn core_config(settings: &Settings, start: &Start, shares: Vec<smb_state::config::Share>) -> Config {
+    Config {
+        server_guid: start.server_guid,
+        incarnation: start.incarnation,
+        shards: u16::try_from(cores(settings)).unwrap_or(1),
+        dialects: settings.dialects,
+        signers: vec![SigningAlgorithm::AesGmac, SigningAlgorithm::AesCmac, SigningAlgorithm::HmacSha256],
+        ciphers: match settings.encryption {
+            Encryption::Off => Vec::new(),
+            Encryption::Possible | Encryption::Required => vec![
+                CipherAlgorithm::Aes128Gcm,
+                CipherAlgorithm::Aes256Gcm,
+                CipherAlgorithm::Aes128Ccm,
+                CipherAlgorithm::Aes256Ccm,
+            ],
+        },
+        signing_required: settings.signing_required,
+        encryption: match settings.encryption {
+            Encryption::Required => CoreEncryption::Required,
+            Encryption::Off | Encryption::Possible => CoreEncryption::Possible,
+        },
+        limits: settings.limits,
+        shares,
+    }
+}
+
+fn cores(settings: &Settings) -> usize {
+    let all = || std::thread::available_parallelism().map_or(1, NonZero::get);
+    settings.cores.map_or_else(all, usize::from)
+}
+
+/// The machine's name as NetBIOS would have it.
+fn host_name() -> String {
+    let system = rustix::system::uname();
+    let name = system.nodename().to_string_lossy();
+    let first = name.split('.').next().unwrap_or_default();
+    let good = |character: &char| character.is_ascii_alphanumeric() || *character == '-';
+    let name: String = first.chars().filter(good).take(15).collect::<String>().to_uppercase();
+    if name.is_empty() { "LEASEHOLD".into() } else { name }
+}
+
+/// What NTLM tells clients: a server that is in no domain is its own.
+fn names(netbios: &str) -> AcceptorConfig {
+    let dns = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
+    let domain = dns.split_once('.').map_or(dns.as_str(), |(_, domain)| domain);
+    AcceptorConfig {
+        netbios_computer: netbios.into(),
+        netbios_domain: netbios.into(),
+        dns_domain: domain.into(),
+        dns_computer: dns,
+    }
+}
+
+/// Starts the server where it was told to listen, or on every address.
+fn listen(settings: &Settings, config: impl Fn(Vec<SocketAddr>) -> ServerConfig) -> Outcome<ServerHandle> {
+    if !settings.listen.is_empty() {
+        let addresses: Vec<String> = settings.listen.iter().map(ToString::to_string).collect();
+        return Server::start(config(settings.listen.clone()))
+            .about(format!("listening on {}", addresses.join(", ")));
+    }
+    match everywhere(PORT, &config) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            everywhere(PORT_UNPRIVILEGED, &config).about(format!("listening on port {PORT_UNPRIVILEGED}"))
+        }
+        other => other.about(format!("listening on port {PORT}")),
+    }
+}
+
+fn everywhere(port: u16, config: impl Fn(Vec<SocketAddr>) -> ServerConfig) -> io::Result<ServerHandle> {
+    let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+    let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+    match Server::start(config(vec![v4, v6])) {
+        // A machine may have no IPv6 at all.
+        Err(error) if !matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::AddrInUse) => {
+            Server::start(config(vec![v4]))
+        }
+        other => other,
+    }
+}
+
+/// Tells on standard output what is served and where. The line with `listening on` comes last.
+fn announce(handle: &ServerHandle, settings: &Settings, generated: Option<&str>) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    for share in &settings.shares {
+        writeln!(out, "share {} is {}", share.name, share.path.display())?;
+    }
+    if let (Some(password), Some(address), Some(share)) =
+        (generated, handle.addresses().first(), settings.shares.first())
+    {
+        let host = match address.ip() {
+            ip if !ip.is_unspecified() => ip,
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        };
+        writeln!(out, "user {GENERATED_USER}, password {password}")?;
+        let port = address.port();
+        let unc = quoted(&format!("//{host}/{}", share.name));
+        writeln!(out, "try: smbclient {unc} -p {port} -U '{GENERATED_USER}%{password}'")?;
+    }
+    for address in handle.addresses() {
+        writeln!(out, "listening on {address}")?;
+    }
+    out.flush()
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-:".contains(&byte);
+    if word.bytes().all(plain) { word.into() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}
+
+/// Waits for the signal to stop, and reloads at each SIGHUP.
+async fn until_stopped(handle: &ServerHandle, mut reload: impl FnMut() -> Outcome<()>) -> Outcome<()> {
+    let mut hang_up = signal(SignalKind::hangup()).about("signals")?;
+    let mut terminate = signal(SignalKind::terminate()).about("signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).about("signals")?;
+    loop {
+        tokio::select! {
+            _ = hang_up.recv() => match reload() {
+                Ok(()) => tracing::info!("reloaded"),
+                Err(failure) => tracing::error!("nothing is reloaded: {failure}"),
+            },
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            () = handle.failed() => return Ok(()),
+        }
+    }
+}
+
+/// Takes over shares, users and limits; everything is read before anything changes.
+fn reload(
+    arguments: &ServeArguments,
+    handle: &ServerHandle,
+    directory: &Directory,
+    site: &mut Site,
+) -> Outcome<()> {
+    let settings = settings(arguments)?;
+    let users = settings.users_file.as_deref().map(load_users).transpose()?;
+    let shares = site.shares(&settings.shares)?;
+    if let Some(users) = users {
+        directory.replace(users);
+    }
+    handle.reload(&Admin::Shares(shares));
+    handle.reload(&Admin::Limits(settings.limits));
+    Ok(())
+}
+
+/// Stops; a second signal doesn't wait for clients.
+fn stop(handle: ServerHandle, signals: &tokio::runtime::Runtime) -> Outcome<()> {
+    let failed = handle.has_failed();
+    tracing::info!("stopping");
+    let stopping = std::thread::spawn(move || handle.shutdown(SHUTDOWN_TIMEOUT));
+    signals.block_on(async {
+        let (Ok(mut terminate), Ok(mut interrupt)) =
+            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+        else {
+            return;
+        };
+        while !stopping.is_finished() {
+            tokio::select! {
+                _ = terminate.recv() => std::process::exit(1),
+                _ = interrupt.recv() => std::process::exit(1),
+                () = tokio::time::sleep(Duration::from_millis(10)) => {}
+            }
+        }
+    });
+    let leftovers = stopping.join().map_err(|_| Failure::new("stopping failed"))?;
+    if leftovers.connections > 0 {
+        tracing::warn!(connections = leftovers.connections, "cut off");
+    }
+    if failed { Err(Failure::new("a shard failed; see the log")) } else { Ok(()) }
+}
+
+/// Every open of a client is a file descriptor: take as many as the system allows.
+fn raise_file_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays low");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn arguments(line: &[&str]) -> ServeArguments {
+        match Cli::parse_from(["leasehold", "serve"].iter().chain(line)).command {
+            Command::Serve(arguments) => arguments,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_path_alone_is_the_share_named_share() {
+        let settings =
+            settings(&arguments(&["/tmp", "--share", "etc=/etc", "--read-only", "--cores", "3"])).unwrap();
+        let names: Vec<_> =
+            settings.shares.iter().map(|share| (share.name.as_str(), share.read_only)).collect();
+        assert_eq!(names, [("share", true), ("etc", true)]);
+        assert_eq!(cores(&settings), 3);
+    }
+
+    #[test]
+    fn what_cannot_be_served_is_said() {
+        for (line, part) in [
+            (&[][..], "nothing to serve"),
+            (&["/nowhere/at/all"], "not a directory"),
+            (&["/tmp", "--share", "SHARE=/etc"], "two shares"),
+            (&["--config", "/nowhere/leasehold.toml"], "/nowhere/leasehold.toml"),
+        ] {
+            let failure = settings(&arguments(line)).unwrap_err().to_string();
+            assert!(failure.contains(part), "{failure}");
+        }
+    }
+
+    #[test]
+    fn without_users_one_is_made_up() {
+        let line = arguments(&["/tmp"]);
+        let (table, password) = known_users(&settings(&line).unwrap(), &line).unwrap();
+        let password = password.unwrap();
+        let hash = smb_proto::auth::ntlm::compute::nt_hash(&password);
+        assert_eq!(table.get(GENERATED_USER).unwrap().nt_hash, hash);
+        let line = arguments(&["/tmp", "--user", "no such user"]);
+        let failure = known_users(&settings(&line).unwrap(), &line).unwrap_err().to_string();
+        assert!(failure.contains("LEASEHOLD_PASSWORD_NO_SUCH_USER"), "{failure}");
+    }
+
+    #[test]
+    fn a_line_for_the_shell_means_what_it_says() {
+        assert_eq!(quoted("//127.0.0.1/share"), "//127.0.0.1/share");
+        assert_eq!(quoted("//127.0.0.1/ann's $HOME"), r"'//127.0.0.1/ann'\''s $HOME'");
+    }
+
+    #[test]
+    fn the_host_name_fits_netbios() {
+        let name = host_name();
+        assert!((1..=15).contains(&name.len()), "{name}");
+    }
+}
