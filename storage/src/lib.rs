@@ -11,6 +11,7 @@ mod ea;
 mod fault;
 mod handles;
 mod listing;
+pub mod memory;
 pub mod offload;
 pub mod pipes;
 pub mod posix;
