@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use smb_state::action::Audit;
 use smb_state::event::{Admin, Event, Identity};
-use smb_state::ids::ShardId;
+use smb_state::ids::{ConnectionId, ShardId};
 
 use crate::driver::{Hub, Work};
 
@@ -17,22 +17,26 @@ pub(crate) fn order(hub: &Arc<Hub>, order: &Admin) {
 }
 
 /// Writes one line of the audit log.
-pub(crate) fn record(audit: &Audit) {
+pub(crate) fn record(hub: &Hub, audit: &Audit) {
+    let peer = |connection: &ConnectionId| hub.mailboxes.peer(*connection).map(tracing::field::display);
     match audit {
         Audit::LoggedOn { connection, session, identity } => {
+            let (peer, connection, session) = (peer(connection), connection.0, session.0);
             let user = match identity {
                 Identity::User { name, .. } => name,
                 Identity::Guest => "(guest)",
                 Identity::Anonymous => "(anonymous)",
             };
-            tracing::info!(target: "audit", connection = connection.0, session = session.0, user, "logged on");
+            tracing::info!(target: "audit", connection, peer, session, user, "logged on");
         }
         Audit::LogonFailed { connection } => {
-            tracing::warn!(target: "audit", connection = connection.0, "logon failed");
+            let (peer, connection) = (peer(connection), connection.0);
+            tracing::warn!(target: "audit", connection, peer, "logon failed");
         }
         Audit::LoggedOff { session } => tracing::info!(target: "audit", session = session.0, "logged off"),
         Audit::Misbehaved { connection, what } => {
-            tracing::warn!(target: "audit", connection = connection.0, what, "peer broke the protocol");
+            let (peer, connection) = (peer(connection), connection.0);
+            tracing::warn!(target: "audit", connection, peer, what, "peer broke the protocol");
         }
         Audit::AdapterMisuse { what } => tracing::error!(target: "audit", what, "adapter broke its contract"),
     }

@@ -58,7 +58,7 @@ enum Ending {
 
 /// Serves a connection to its end.
 pub(crate) async fn serve(hub: Arc<Hub>, core: usize, stream: TcpStream, address: SocketAddr) {
-    let mut connection = Box::new(Connection::new(hub, core, stream, peer(address.ip())));
+    let mut connection = Box::new(Connection::new(hub, core, stream, address));
     let id = connection.id.0;
     tracing::debug!(connection = id, %address, "accepted");
     let ending = std::future::poll_fn(|context| connection.poll(context)).await;
@@ -104,10 +104,11 @@ struct Connection {
 }
 
 impl Connection {
-    fn new(hub: Arc<Hub>, core: usize, stream: TcpStream, peer: Peer) -> Self {
+    fn new(hub: Arc<Hub>, core: usize, stream: TcpStream, address: SocketAddr) -> Self {
+        let peer = peer(address.ip());
         let shard = ShardId(u16::try_from(core % hub.shards.len()).unwrap_or(0));
         let id = ConnectionId::new(shard, hub.next_connection.fetch_add(1, Ordering::Relaxed));
-        let mailbox = hub.mailboxes.open(id);
+        let mailbox = hub.mailboxes.open(id, address);
         let endpoint = Endpoint::new(id, peer, hub.endpoint_options.clone(), Arc::clone(&hub.provider));
         hub.run([Work::Event(shard, Event::Accepted { connection: id, peer })]);
         Self {

@@ -194,7 +194,7 @@ impl Pump {
                 }
                 Later::Release(buffer) => hub.buffers.release(buffer),
                 Later::Discard(output) => hub.discard(output),
-                Later::Record(audit) => crate::admin::record(&audit),
+                Later::Record(audit) => crate::admin::record(hub, &audit),
             }
         }
         self.later = later;

@@ -1,6 +1,7 @@
 //! What other threads leave for a connection's task: outputs of shards, and storage's answers to be stepped there.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::task::{Context, Waker};
 
@@ -11,8 +12,11 @@ use crate::driver::Work;
 
 /// One connection's mailbox. Whoever holds a shard's lock posts into it, so outputs lie in the order in which the shard
 /// emitted them.
-#[derive(Default)]
-pub(crate) struct Mailbox(Mutex<Inner>);
+pub(crate) struct Mailbox {
+    inner: Mutex<Inner>,
+    /// Whose connection it is, for the log.
+    peer: SocketAddr,
+}
 
 #[derive(Default)]
 struct Inner {
@@ -40,7 +44,7 @@ impl Mail {
 impl Mailbox {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Nothing that can panic runs under this lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Swaps what is there with `mail`, which must be empty. False, and the task will be woken, when there was nothing.
@@ -112,11 +116,16 @@ impl Mailboxes {
     }
 
     /// A new connection's mailbox.
-    pub(crate) fn open(&self, connection: ConnectionId) -> Arc<Mailbox> {
-        let mailbox = Arc::new(Mailbox::default());
+    pub(crate) fn open(&self, connection: ConnectionId, peer: SocketAddr) -> Arc<Mailbox> {
+        let mailbox = Arc::new(Mailbox { inner: Mutex::default(), peer });
         let mut stripe = self.stripe(connection).write().unwrap_or_else(PoisonError::into_inner);
         stripe.insert(connection, Arc::clone(&mailbox));
         mailbox
+    }
+
+    /// The peer of an open connection.
+    pub(crate) fn peer(&self, connection: ConnectionId) -> Option<SocketAddr> {
+        self.get(connection).map(|mailbox| mailbox.peer)
     }
 
     /// Forgets a mailbox, which must be closed.
@@ -175,6 +184,10 @@ mod tests {
         }
     }
 
+    fn address() -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, 1], 50_000))
+    }
+
     fn work() -> Work {
         Work::Event(ShardId(0), Event::Malformed { connection: ConnectionId(1) })
     }
@@ -185,7 +198,7 @@ mod tests {
         let waker = Waker::from(Arc::clone(&count));
         let context = Context::from_waker(&waker);
         let boxes = Mailboxes::new();
-        let mailbox = boxes.open(ConnectionId(1));
+        let mailbox = boxes.open(ConnectionId(1), address());
         let mut mail = Mail::default();
         assert!(
             boxes.post_output(ConnectionId(1), Output::Disconnect).unwrap().is_none(),
@@ -204,11 +217,13 @@ mod tests {
     #[test]
     fn a_closed_mailbox_gives_back_what_it_is_left() {
         let boxes = Mailboxes::new();
-        let mailbox = boxes.open(ConnectionId(70));
+        let mailbox = boxes.open(ConnectionId(70), address());
         boxes.post_output(ConnectionId(70), Output::Disconnect).unwrap();
         assert_eq!(mailbox.close().outputs.len(), 1);
         assert_eq!(boxes.post_output(ConnectionId(70), Output::Disconnect).err(), Some(Output::Disconnect));
+        assert_eq!(boxes.peer(ConnectionId(70)), Some(address()));
         boxes.remove(ConnectionId(70));
+        assert_eq!(boxes.peer(ConnectionId(70)), None);
         assert!(boxes.post_work(ConnectionId(70), work()).is_err());
     }
 }

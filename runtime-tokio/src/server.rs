@@ -267,3 +267,53 @@ impl Drop for ServerHandle {
         self.stop();
     }
 }
+
+#[cfg(test)]
+pub(crate) fn hub_for_tests() -> Arc<Hub> {
+    use smb_proto::auth::AcceptorConfig;
+    use smb_proto::command::negotiate::Dialect;
+    use smb_state::endpoint::surroundings::{Lookup, Users};
+    use smb_state::event::{Identity, Peer};
+
+    struct Nobody;
+
+    impl Users for Nobody {
+        fn look_up(&self, _: &str, _: &str, _: Peer) -> Lookup {
+            Lookup::Unknown
+        }
+
+        fn record(&self, _: &str, _: Peer, _: bool) {}
+
+        fn anonymous(&self) -> Option<Identity> {
+            None
+        }
+    }
+
+    let config = ServerConfig {
+        listen: Vec::new(),
+        core: smb_state::config::Config {
+            server_guid: [1; 16],
+            incarnation: 1,
+            shards: 1,
+            dialects: (Dialect::SMB_2_0_2, Dialect::SMB_3_1_1),
+            signers: Vec::new(),
+            ciphers: Vec::new(),
+            signing_required: true,
+            encryption: smb_state::config::Encryption::Possible,
+            limits: smb_state::config::Limits::default(),
+            shares: Vec::new(),
+        },
+        names: AcceptorConfig {
+            netbios_computer: "TEST".into(),
+            netbios_domain: "TEST".into(),
+            dns_computer: "test".into(),
+            dns_domain: "test".into(),
+        },
+        volumes: Arc::new(storage::table::VolumeTable::new()),
+        users: Arc::new(Nobody),
+        provider: Arc::new(smb_proto::crypto::Portable),
+        cores: 1,
+        bounds: crate::config::Bounds::default(),
+    };
+    Arc::new(hub(config, 1))
+}
