@@ -366,6 +366,21 @@ mod tests {
     }
 
     #[test]
+    fn the_example_shows_the_defaults() {
+        let text = include_str!("../leasehold.toml").replace("\"/srv\"", "\"/tmp\"");
+        let settings = parsed(&text).unwrap();
+        assert_eq!(Settings { shares: Vec::new(), ..settings.clone() }, Settings::default());
+        assert_eq!(settings.shares.len(), 1);
+        // What is commented out must be right too.
+        let all: Vec<String> = text
+            .lines()
+            .map(|line| line.strip_prefix("# ").filter(|line| line.contains(" = ")).unwrap_or(line).into())
+            .collect();
+        let settings = parsed(&all.join("\n")).unwrap();
+        assert_eq!((settings.listen.len(), settings.cores), (2, Some(4)));
+    }
+
+    #[test]
     fn everything_can_be_set() {
         let settings = parsed(
             r#"
