@@ -13,7 +13,7 @@ use smb_proto::auth::AcceptorConfig;
 use smb_proto::crypto::{CipherAlgorithm, Portable, SigningAlgorithm};
 use smb_state::config::{Config, Encryption as CoreEncryption};
 use smb_state::event::Admin;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use zeroize::Zeroizing;
 
 use crate::cli::ServeArguments;
@@ -58,11 +58,14 @@ pub(crate) fn run(arguments: &ServeArguments) -> Outcome<()> {
         cores: cores(&settings),
         bounds: Bounds::default(),
     })?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().about("signals")?;
+    // Before anybody is told that the server is ready: a signal must not find the default handler.
+    let mut signals = runtime.block_on(async { Signals::install() }).about("signals")?;
     announce(&handle, &settings, generated.as_ref().map(|password| password.as_str()))
         .about("standard output")?;
-    let signals = tokio::runtime::Builder::new_current_thread().enable_all().build().about("signals")?;
-    signals.block_on(until_stopped(&handle, || reload(arguments, &handle, &directory, &mut site)))?;
-    stop(handle, &signals)
+    runtime
+        .block_on(until_stopped(&handle, &mut signals, || reload(arguments, &handle, &directory, &mut site)));
+    stop(handle, &runtime, &mut signals)
 }
 
 /// What to serve, from the file or the command line.
@@ -237,20 +240,37 @@ fn quoted(word: &str) -> String {
     if word.bytes().all(plain) { word.into() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
+struct Signals {
+    hang_up: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn install() -> io::Result<Self> {
+        Ok(Self {
+            hang_up: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+}
+
 /// Waits for the signal to stop, and reloads at each SIGHUP.
-async fn until_stopped(handle: &ServerHandle, mut reload: impl FnMut() -> Outcome<()>) -> Outcome<()> {
-    let mut hang_up = signal(SignalKind::hangup()).about("signals")?;
-    let mut terminate = signal(SignalKind::terminate()).about("signals")?;
-    let mut interrupt = signal(SignalKind::interrupt()).about("signals")?;
+async fn until_stopped(
+    handle: &ServerHandle,
+    signals: &mut Signals,
+    mut reload: impl FnMut() -> Outcome<()>,
+) {
     loop {
         tokio::select! {
-            _ = hang_up.recv() => match reload() {
+            _ = signals.hang_up.recv() => match reload() {
                 Ok(()) => tracing::info!("reloaded"),
                 Err(failure) => tracing::error!("nothing is reloaded: {failure}"),
             },
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            () = handle.failed() => return Ok(()),
+            _ = signals.terminate.recv() => return,
+            _ = signals.interrupt.recv() => return,
+            () = handle.failed() => return,
         }
     }
 }
@@ -274,20 +294,15 @@ fn reload(
 }
 
 /// Stops; a second signal doesn't wait for clients.
-fn stop(handle: ServerHandle, signals: &tokio::runtime::Runtime) -> Outcome<()> {
+fn stop(handle: ServerHandle, runtime: &tokio::runtime::Runtime, signals: &mut Signals) -> Outcome<()> {
     let failed = handle.has_failed();
     tracing::info!("stopping");
     let stopping = std::thread::spawn(move || handle.shutdown(SHUTDOWN_TIMEOUT));
-    signals.block_on(async {
-        let (Ok(mut terminate), Ok(mut interrupt)) =
-            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-        else {
-            return;
-        };
+    runtime.block_on(async {
         while !stopping.is_finished() {
             tokio::select! {
-                _ = terminate.recv() => std::process::exit(1),
-                _ = interrupt.recv() => std::process::exit(1),
+                _ = signals.terminate.recv() => std::process::exit(1),
+                _ = signals.interrupt.recv() => std::process::exit(1),
                 () = tokio::time::sleep(Duration::from_millis(10)) => {}
             }
         }
