@@ -320,7 +320,7 @@ impl Volume {
     }
 }
 
-/// Reads what is in the page cache. `AGAIN` if not all of it is.
+/// Reads what is in the page cache. `AGAIN` if not all of it is; the buffer is as before then.
 fn read_cached(fd: BorrowedFd<'_>, offset: u64, length: usize, buffer: &mut Vec<u8>) -> Result<(), Errno> {
     let start = buffer.len();
     buffer.resize(start + length, 0);
@@ -331,7 +331,11 @@ fn read_cached(fd: BorrowedFd<'_>, offset: u64, length: usize, buffer: &mut Vec<
             Ok(0) => break,
             Ok(read) => done += read,
             Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
+            Err(errno) => {
+                // The room that was made holds no data.
+                buffer.truncate(start);
+                return Err(errno);
+            }
         }
     }
     buffer.truncate(start + done);
