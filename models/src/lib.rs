@@ -1,1 +1,12 @@
-//! placeholder
+//! Stateright models that run the production machines of `smb-state`.
+//!
+//! [`harness`] has what a shard needs around it and watches its boundary; each other module is one model and says what it
+//! models, what it leaves out, its bounds, its properties and its size at the last run.
+
+use harness::run::Entry;
+
+pub mod credits;
+pub mod harness;
+
+/// Every model.
+pub const MODELS: &[Entry] = &[credits::ENTRY];

@@ -45,6 +45,11 @@ impl Namespace {
         self.reserved.is_empty() && self.doomed.is_empty()
     }
 
+    /// Reservations and doomed directories.
+    pub(crate) fn holdings(&self) -> (usize, usize) {
+        (self.reserved.len(), self.doomed.len())
+    }
+
     fn in_directory(&self, directory: FileNumber) -> Option<Link> {
         let first = Link { parent: directory, name: Name::default() };
         self.reserved

@@ -3,7 +3,51 @@
 use super::Shard;
 use crate::open::State;
 
+/// How much a shard holds of each kind: at rest, what nobody has must not be held (S63).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Holdings {
+    /// Connections.
+    pub connections: usize,
+    /// Sessions, those being set up included.
+    pub sessions: usize,
+    /// Clients with a session.
+    pub clients: usize,
+    /// Opens, those being made included.
+    pub opens: usize,
+    /// Files with state.
+    pub files: usize,
+    /// Names that are reserved.
+    pub reservations: usize,
+    /// Directories whose delete is pending.
+    pub doomed: usize,
+    /// Directories that are being renamed.
+    pub frozen: usize,
+    /// Waits for storage or for another machine.
+    pub waits: usize,
+    /// Timers that are armed.
+    pub timers: usize,
+}
+
 impl Shard {
+    /// Counts what the shard holds.
+    #[must_use]
+    pub fn holdings(&self) -> Holdings {
+        let names = self.namespaces.values().map(crate::namespace::Namespace::holdings);
+        let (reservations, doomed) = names.fold((0, 0), |sum, names| (sum.0 + names.0, sum.1 + names.1));
+        Holdings {
+            connections: self.connections.len(),
+            sessions: self.sessions.len(),
+            clients: self.clients.len(),
+            opens: self.opens.len(),
+            files: self.files.len(),
+            reservations,
+            doomed,
+            frozen: self.frozen.len(),
+            waits: self.waits.len(),
+            timers: self.timers.len(),
+        }
+    }
+
     /// Checks what must hold between any two steps; for debug builds, models and simulations.
     ///
     /// # Panics

@@ -27,6 +27,7 @@ mod invariants;
 mod tests;
 mod wait;
 
+pub use invariants::Holdings;
 pub(crate) use wait::Wait;
 
 /// One shard of a server. [`Shard::step`] is the whole interface.

@@ -1,0 +1,62 @@
+//! Faults that can be seeded. Each is at the boundary of the machines, where a fault inside them would show: an ask that
+//! is answered without the one who should answer it, an effect that is lost, doubled or late. A model that does not catch
+//! its faults proves nothing.
+
+/// A seeded fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// Each response grants twice the credits.
+    GrantTwice,
+    /// Responses grant nothing.
+    Starve,
+    /// Buffers are not released any more once there was a CANCEL.
+    LeakOnCancel,
+    /// A message id that was used is taken for a fresh one: the window is not asked.
+    SkipWindow,
+    /// Each response goes out twice.
+    AnswerTwice,
+    /// TREE_CONNECT is carried out for any session that the connection has.
+    SkipSessionCheck,
+    /// A failed reauthentication is taken for a good one.
+    KeepAfterFailure,
+    /// Every user is taken for the same.
+    OneUserForAll,
+    /// A session's expiry is lost.
+    NeverExpire,
+    /// Keys are installed after the response that needs them.
+    LateKeys,
+    /// A directory's rename does not hold back opens in the other shard.
+    SkipFreeze,
+    /// Opens that a directory's rename held back stay so.
+    SkipThaw,
+    /// A file of another shard is not asked whether it may be opened.
+    SkipFileAsk,
+    /// A file of another shard is not asked whether it may be replaced.
+    SkipReplaceAsk,
+    /// A reservation of a name of another shard is not given back.
+    LoseFree,
+}
+
+impl Fault {
+    /// Its name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::GrantTwice => "grant-twice",
+            Self::Starve => "starve",
+            Self::LeakOnCancel => "leak-on-cancel",
+            Self::SkipWindow => "skip-window",
+            Self::AnswerTwice => "answer-twice",
+            Self::SkipSessionCheck => "skip-session-check",
+            Self::KeepAfterFailure => "keep-after-failure",
+            Self::OneUserForAll => "one-user-for-all",
+            Self::NeverExpire => "never-expire",
+            Self::LateKeys => "late-keys",
+            Self::SkipFreeze => "skip-freeze",
+            Self::SkipThaw => "skip-thaw",
+            Self::SkipFileAsk => "skip-file-ask",
+            Self::SkipReplaceAsk => "skip-replace-ask",
+            Self::LoseFree => "lose-free",
+        }
+    }
+}

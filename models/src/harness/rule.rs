@@ -1,0 +1,49 @@
+//! What must hold, as the harness finds it broken.
+
+/// A rule of `smb-state` that some step broke. The numbers are those of the design's rules (R) and invariants (S).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Rule {
+    /// R1, S19: exactly one final response for each accepted request, or the connection dies.
+    OneAnswer,
+    /// R2, S61: what was submitted is answered once; nothing names a handle that is closed.
+    Storage,
+    /// R5, S61: every buffer is released exactly once.
+    Buffers,
+    /// R6: keys come before the response that lets the client use them and go after the last response under them.
+    Keys,
+    /// R10: a message went to a machine that does not take it, or a machine panicked.
+    Machines,
+    /// S1: nothing executes without a valid session.
+    NoSession,
+    /// S3: a failed authentication ends exactly its own session.
+    FailedAuthentication,
+    /// S4: an expired session executes little.
+    Expired,
+    /// S5: PreviousSessionId ends only a session of the same user, before the answer.
+    Previous,
+    /// S6: what is gone is not reachable.
+    Gone,
+    /// S15: a message id is accepted once, and only inside the window.
+    Window,
+    /// S16: outstanding grants are bounded.
+    Grants,
+    /// S17: an idle client holds a credit.
+    Starved,
+    /// S36: no two opens violate each other's share modes.
+    ShareModes,
+    /// S40: nothing opens through a link whose delete is pending.
+    DeletePending,
+    /// Every client-visible history is one of a server with a single shard that runs one request at a time.
+    Linearizable,
+    /// S63: at rest, nothing is held that nobody has.
+    Residue,
+}
+
+/// A rule that was broken, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Broken {
+    /// Which.
+    pub rule: Rule,
+    /// How.
+    pub what: String,
+}
