@@ -106,9 +106,13 @@ impl Builder {
         self.starts.is_empty()
     }
 
-    /// The bytes of the compound, and where in them each message stands, padding included.
+    /// The bytes of the compound, and where in them each message stands, padding included. The last message of several
+    /// is padded too, as Windows does and clients have come to expect.
     #[must_use]
-    pub fn finish(self) -> (Vec<u8>, Vec<Range<usize>>) {
+    pub fn finish(mut self) -> (Vec<u8>, Vec<Range<usize>>) {
+        if self.starts.len() > 1 {
+            wire::align(&mut self.bytes, 0, ALIGNMENT);
+        }
         let ends = self.starts.iter().skip(1).copied().chain(std::iter::once(self.bytes.len()));
         let parts = self.starts.iter().copied().zip(ends).map(|(start, end)| start..end).collect();
         (self.bytes, parts)
@@ -137,7 +141,7 @@ mod tests {
     #[test]
     fn joins_and_splits() {
         let (bytes, parts) = joined(&[b"abc", b"", b"12345678", b"x"]);
-        assert_eq!(parts, [0..72, 72..136, 136..208, 208..273]);
+        assert_eq!(parts, [0..72, 72..136, 136..208, 208..280]);
         let frame = Bytes::from(bytes.clone());
         let messages: Result<Vec<_>, _> = split(&frame).collect();
         let messages = messages.unwrap();

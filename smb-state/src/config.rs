@@ -102,6 +102,9 @@ pub struct Limits {
     pub credits_max: u16,
     /// Bytes of one READ, WRITE or transaction from 2.1 on; a multiple of 65536. 2.0.2 has 65536.
     pub io_size_max: u32,
+    /// Bytes of a file; a write beyond is refused. The default is the limit of NTFS with 4 KiB clusters, which is the file
+    /// system that volumes present themselves as.
+    pub file_size_max: u64,
     /// Bytes of a frame before authentication.
     pub unauthenticated_frame_max: u32,
     /// Requests of one compound.
@@ -125,6 +128,7 @@ impl Default for Limits {
             opens_per_session_max: 65_536,
             credits_max: 8192,
             io_size_max: 8 << 20,
+            file_size_max: (16 << 40) - (64 << 10),
             unauthenticated_frame_max: 68 << 10,
             compound_max: 256,
             copy_chunks_max: 256,

@@ -190,7 +190,7 @@ pub struct SessionSetup {
 pub struct Write {
     /// The open.
     pub file_id: FileId,
-    /// Where in the file; all ones appends.
+    /// Where in the file.
     pub offset: u64,
     /// The data.
     pub buffer: BufferId,

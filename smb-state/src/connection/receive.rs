@@ -133,6 +133,9 @@ impl Shard {
                 return Err(NtStatus::INVALID_PARAMETER);
             }
             check_related(request, inherited)?;
+        } else if inherited.related {
+            // The two styles of compounds don't mix (3.3.5.2.7).
+            return Err(NtStatus::INVALID_PARAMETER);
         }
         Ok(())
     }
@@ -310,10 +313,13 @@ fn check_related(request: &Request, inherited: &Inherited) -> Result<(), NtStatu
     if !needs_open {
         return Ok(());
     }
-    if inherited.open.is_none() && !inherited.status.is_error() {
-        return Err(NtStatus::INVALID_HANDLE);
+    // A predecessor that failed on an open that is there does not take the open away: only one without an open passes
+    // its error on. (3.3.5.2.7.2 lets a server pass on every error; Windows and its clients' expectations are these.)
+    match inherited.open {
+        Some(_) => Ok(()),
+        None if inherited.status.is_error() => Err(inherited.status),
+        None => Err(NtStatus::INVALID_HANDLE),
     }
-    if inherited.status.is_error() { Err(inherited.status) } else { Ok(()) }
 }
 
 fn release_chain(chain: Chain, turn: &mut Turn<'_>) {

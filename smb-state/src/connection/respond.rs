@@ -98,6 +98,7 @@ impl Shard {
                 ending.open.or(inherited.open.filter(|_| running.related))
             },
             status: ending.status,
+            related: inherited.related || running.related,
         };
         done.push(response(message, &running, credits, ending));
         self.run_next(connection, waiting, done, inherited, turn);

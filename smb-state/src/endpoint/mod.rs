@@ -178,12 +178,18 @@ impl Endpoint {
         sealed: Option<SessionId>,
         buffers: &dyn Buffers,
     ) -> Result<Chain, Malformed> {
-        let mut requests = Vec::new();
+        let mut requests: Vec<crate::request::Request> = Vec::new();
         let mut broken = None;
+        let mut signer = SessionId(0);
         for message in compound::split(frame) {
             let parsed = message.and_then(|message| {
                 let header = Header::parse(&message)?;
-                let protection = self.check_protection(&header, &message, sealed, requests.is_empty())?;
+                let first = requests.is_empty();
+                if first || !header.flags.contains(Flags::RELATED_OPERATIONS) {
+                    // What relates to a predecessor is of its session, whatever its own header says (3.3.5.2.7.2).
+                    signer = SessionId(header.session_id);
+                }
+                let protection = self.check_protection(&header, &message, signer, sealed, first)?;
                 self.keep_raw(&header, &message);
                 decode::request(&header, &message, protection, buffers)
             });
@@ -196,9 +202,7 @@ impl Endpoint {
             }
         }
         if let Some(malformed) = broken {
-            for buffer in
-                requests.iter().filter_map(|request: &crate::request::Request| request.command.buffer())
-            {
+            for buffer in requests.iter().filter_map(|request| request.command.buffer()) {
                 buffers.release(buffer);
             }
             return Err(malformed);
@@ -212,6 +216,7 @@ impl Endpoint {
         &self,
         header: &Header,
         message: &Bytes,
+        signer: SessionId,
         sealed: Option<SessionId>,
         first: bool,
     ) -> Result<Protection, Malformed> {
@@ -230,7 +235,7 @@ impl Endpoint {
         if !header.flags.contains(Flags::SIGNED) {
             return Ok(Protection::None);
         }
-        Ok(match self.keys.get(&SessionId(header.session_id)) {
+        Ok(match self.keys.get(&signer) {
             None => Protection::Unverified,
             Some(keys) if verify_message(keys.signer.as_ref(), message) => Protection::Signed,
             Some(_) => Protection::BadSignature,

@@ -114,6 +114,9 @@ pub enum FileAsk {
         /// The name.
         link: Link,
     },
+    /// A name is about to come into this directory by a rename, which uses it as an open of it would. Granted, or refused
+    /// with SHARING_VIOLATION.
+    CheckEntry,
     /// A link is to be replaced by another file. Granted when nobody has it open; undone by [`FileAsk::Replaced`].
     Replace {
         /// The link.
@@ -144,8 +147,7 @@ impl File {
         if !grant.stream.is_empty() && self.stream_deletes.contains_key(&grant.stream) {
             return Err(NtStatus::DELETE_PENDING);
         }
-        let others = self.grants.values().filter(|other| other.stream == grant.stream);
-        if others.into_iter().all(|other| share_mode::compatible(other, grant)) {
+        if self.grants.values().all(|other| share_mode::compatible(other, grant)) {
             Ok(())
         } else {
             Err(NtStatus::SHARING_VIOLATION)
@@ -192,7 +194,7 @@ impl File {
         for (index, one) in grants.iter().enumerate() {
             for other in grants.iter().skip(index + 1) {
                 assert!(
-                    one.stream != other.stream || share_mode::compatible(one, other),
+                    share_mode::compatible(one, other),
                     "share modes are violated: {one:?} and {other:?}"
                 );
             }
@@ -246,6 +248,13 @@ impl Shard {
                 Some(grant) if file.is_pending(grant) => Answer::Refused(NtStatus::DELETE_PENDING),
                 Some(_) | None => Answer::Granted,
             },
+            FileAsk::CheckEntry => {
+                if file.grants.values().all(share_mode::lets_names_in) {
+                    Answer::Granted
+                } else {
+                    Answer::Refused(NtStatus::SHARING_VIOLATION)
+                }
+            }
             FileAsk::Renamed { open, link } => {
                 file.rename(open, &link);
                 Answer::Granted

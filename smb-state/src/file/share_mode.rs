@@ -14,9 +14,33 @@ const DELETES: AccessMask = AccessMask::DELETE;
 
 /// Whether both may be open at once: each shares what the other does. Opens that touch neither data nor the name (only
 /// attributes, for instance) conflict with nothing.
+///
+/// Streams of one file are opened independently, but who may delete the file as a whole deletes its streams too.
 #[must_use]
 pub fn compatible(one: &Grant, other: &Grant) -> bool {
-    allows(one, other) && allows(other, one)
+    if one.stream == other.stream {
+        return allows(one, other) && allows(other, one);
+    }
+    spares(one, other) && spares(other, one)
+}
+
+/// Whether a stream's open lets the file be deleted, if the other open may do that.
+fn spares(stream: &Grant, file: &Grant) -> bool {
+    let concerns = file.stream.is_empty() && file.access.intersects(DELETES) && touches(stream);
+    !concerns || stream.share.contains(ShareAccess::DELETE)
+}
+
+/// Whether an open of a directory is compatible with a rename into it, which holds the directory open for adding a name
+/// and shares reading and writing.
+#[must_use]
+pub fn lets_names_in(holder: &Grant) -> bool {
+    let adding = Grant {
+        access: WRITES,
+        share: ShareAccess::READ.with(ShareAccess::WRITE),
+        delete_on_close: false,
+        ..holder.clone()
+    };
+    compatible(holder, &adding)
 }
 
 fn allows(holder: &Grant, other: &Grant) -> bool {

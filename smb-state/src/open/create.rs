@@ -781,7 +781,7 @@ fn check_parameters(request: &Request, path: &StreamPath, pipe: bool) -> Result<
     if deletes && !may_delete {
         return Err(NtStatus::ACCESS_DENIED);
     }
-    if directory && path.stream().is_some() {
+    if directory && (path.stream().is_some() || path.stream_type() == Some(StreamType::Data)) {
         return Err(NtStatus::NOT_A_DIRECTORY);
     }
     if path.trailing_separator() && non_directory {

@@ -33,6 +33,7 @@ pub(crate) enum Then {
     Read {
         minimum: u32,
         wanted: u32,
+        offset: u64,
         pipe: bool,
     },
     Write,
@@ -93,11 +94,14 @@ impl Shard {
             return (status, Body::Error);
         }
         match (then, reply) {
-            (Then::Read { minimum, wanted, .. }, StorageReply::Read { buffer, length }) => {
+            (Then::Read { minimum, wanted, offset, .. }, StorageReply::Read { buffer, length }) => {
                 if (length == 0 && wanted > 0) || length < minimum {
                     turn.release(Some(buffer));
                     (NtStatus::END_OF_FILE, Body::Error)
                 } else {
+                    if let Some(open) = self.opens.get_mut(&open) {
+                        open.position = offset.saturating_add(u64::from(length));
+                    }
                     (NtStatus::SUCCESS, Body::Read { buffer, length })
                 }
             }
@@ -144,7 +148,7 @@ impl Shard {
             check_range(read.offset, read.length)?;
         }
         let op = StorageOp::Read { handle: open.handle, offset: read.offset, length: read.length };
-        let then = Then::Read { minimum: read.minimum_count, wanted: read.length, pipe };
+        let then = Then::Read { minimum: read.minimum_count, wanted: read.length, offset: read.offset, pipe };
         self.submit_for(request, op, then, turn);
         Ok(())
     }
@@ -162,17 +166,20 @@ impl Shard {
         if open.is_directory() {
             return Err(NtStatus::INVALID_DEVICE_REQUEST);
         }
-        let appends = write.offset == u64::MAX;
         let data = open.access.intersects(AccessMask::WRITE_DATA);
         let append = open.access.intersects(AccessMask::APPEND_DATA);
         if !data && !append {
             return Err(NtStatus::ACCESS_DENIED);
         }
-        if open.kind != Kind::Pipe && !appends {
+        if open.kind != Kind::Pipe {
             check_range(write.offset, write.length)?;
+            let end = write.offset.saturating_add(u64::from(write.length));
+            if write.length > 0 && end > self.limits.file_size_max {
+                return Err(NtStatus::INVALID_PARAMETER);
+            }
         }
         // An open that may only append does so wherever the client aims (MS-FSA 2.1.5.4).
-        let offset = if appends || !data { None } else { Some(write.offset) };
+        let offset = if !data { None } else { Some(write.offset) };
         let write_through = write.write_through
             || write.unbuffered
             || open.options.contains(smb_proto::command::create::CreateOptions::WRITE_THROUGH);

@@ -1,7 +1,7 @@
 //! IOCTL (MS-SMB2 3.3.5.15, MS-FSA 2.1.5.10). Server-side copy is in `copy`.
 //!
 //! Answered here: VALIDATE_NEGOTIATE_INFO, SRV_REQUEST_RESUME_KEY, SRV_COPYCHUNK(_WRITE), PIPE_TRANSCEIVE, SET_SPARSE,
-//! SET_ZERO_DATA, QUERY_ALLOCATED_RANGES, GET_COMPRESSION and SET_COMPRESSION (no file is ever compressed). Everything
+//! SET_ZERO_DATA, QUERY_ALLOCATED_RANGES, GET_OBJECT_ID and CREATE_OR_GET_OBJECT_ID (the id is made of the file's number), GET_COMPRESSION and SET_COMPRESSION (no file is ever compressed). Everything
 //! else is INVALID_DEVICE_REQUEST, which is how a server says that it does not have a control.
 
 use smb_proto::NtStatus;
@@ -13,8 +13,8 @@ use smb_proto::command::ioctl::{
 use smb_proto::command::negotiate::Dialect;
 use smb_proto::fscc::fsctl;
 
-use super::OpenRequest;
 use super::io::{Then, payload_of};
+use super::{Open, OpenRequest};
 use crate::action::{Action, Audit};
 use crate::ids::{ConnectionId, OpenId};
 use crate::message::{Execution, Finished, Origin};
@@ -185,6 +185,15 @@ impl Shard {
                 }
                 return self.answer_ioctl(request, ioctl, vec![0, 0], turn);
             }
+            (_, FsctlCode::GET_OBJECT_ID | FsctlCode::CREATE_OR_GET_OBJECT_ID) if open.kind != Kind::Pipe => {
+                let id = object_id(open, self.config.server_guid);
+                let mut out = Vec::new();
+                id.emit(&mut out);
+                if (ioctl.output_max as usize) < out.len() {
+                    return Err(NtStatus::BUFFER_TOO_SMALL);
+                }
+                return self.answer_ioctl(request, ioctl, out, turn);
+            }
             (IoctlInput::SetCompression(format), _) if open.kind != Kind::Pipe => {
                 open.check_any(AccessMask::WRITE_DATA)?;
                 // Files are never compressed: asking for that is what they are already, anything else can't be had.
@@ -233,6 +242,20 @@ impl Shard {
         });
         Ok(())
     }
+}
+
+/// A file's object id (MS-FSCC 2.1.3): made of its number, which is as stable, so nothing has to be stored. The ids at birth
+/// are the same, because files don't come from other volumes with theirs.
+fn object_id(open: &Open, server_guid: [u8; 16]) -> fsctl::ObjectIdBuffer {
+    let mut id = server_guid;
+    for (byte, number) in id.iter_mut().zip(open.file.number.0.to_le_bytes()) {
+        *byte ^= number;
+    }
+    let mut volume = server_guid;
+    for (byte, number) in volume.iter_mut().rev().zip(open.file.volume.0.to_le_bytes()) {
+        *byte ^= number;
+    }
+    fsctl::ObjectIdBuffer { object_id: id, birth_volume_id: volume, birth_object_id: id, domain_id: [0; 16] }
 }
 
 /// What became of a validation.

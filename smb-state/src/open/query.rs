@@ -361,6 +361,8 @@ fn file_information(
         FileInfoClass::ALIGNMENT => FileInformation::Alignment(0),
         FileInfoClass::NAME => FileInformation::Name(rooted(&open.path)),
         FileInfoClass::NORMALIZED_NAME => FileInformation::NormalizedName(open.path.clone()),
+        // Names have no second, short form here. smbclient's allinfo gives up on an error, so the answer is an empty name.
+        FileInfoClass::ALTERNATE_NAME => FileInformation::AlternateName(Name::default()),
         FileInfoClass::ALL => FileInformation::All(AllInformation {
             basic: basic(attributes),
             standard: standard(open, attributes, delete_pending),

@@ -1,7 +1,7 @@
 //! Renames and hard links (MS-SMB2 3.3.5.21.1, MS-FSA 2.1.5.15.11, .6): one coordinator, several machines (R10).
 //!
 //! ```text
-//! [Freezing each shard] -> AskingSource -> ResolvingParent -> ResolvingTarget -> Reserving -> [AskingTarget] -> Moving
+//! [Freezing each shard] -> AskingSource -> ResolvingParent -> AskingParent -> ResolvingTarget -> Reserving -> [AskingTarget] -> Moving
 //!          (directories only)                     ^--------------- Again, COLLISION -------------------'
 //! ```
 //! Reservations are taken in ascending order (shards' paths, then the name, then the file that is replaced) and nobody waits
@@ -53,6 +53,7 @@ enum Stage {
     Freezing,
     AskingSource,
     ResolvingParent,
+    AskingParent,
     ResolvingTarget,
     Reserving,
     AskingTarget,
@@ -145,10 +146,7 @@ impl Shard {
                 if !is_directory {
                     return self.end_rename(renaming, NtStatus::OBJECT_PATH_NOT_FOUND, turn);
                 }
-                renaming.stage = Stage::ResolvingTarget;
-                let path = renaming.target.components().map(Name::from_units).collect();
-                let op = StorageOp::Resolve { path, stream: None };
-                self.submit(renaming.requester.clone(), op, Wait::Rename(renaming), turn);
+                self.ask_parent(renaming, turn);
             }
             (Stage::ResolvingTarget, StorageReply::Resolved(resolved)) => {
                 self.on_rename_target(renaming, resolved, turn);
@@ -168,6 +166,21 @@ impl Shard {
             (_, StorageReply::Failed(status)) => self.end_rename(renaming, status, turn),
             (_, _) => self.end_rename(renaming, NtStatus::INTERNAL_ERROR, turn),
         }
+    }
+
+    fn ask_parent(&mut self, mut renaming: Box<Renaming>, turn: &mut Turn<'_>) {
+        let Some(number) = renaming.parent.as_ref().map(|parent| parent.attributes.number) else { return };
+        let file = FileKey { volume: renaming.requester.volume, number };
+        renaming.stage = Stage::AskingParent;
+        let asker = self.wait(Wait::Rename(renaming));
+        turn.post(Address::File(file), Message::AskFile(FileAsk::CheckEntry, asker));
+    }
+
+    fn resolve_target(&mut self, mut renaming: Box<Renaming>, turn: &mut Turn<'_>) {
+        renaming.stage = Stage::ResolvingTarget;
+        let path = renaming.target.components().map(Name::from_units).collect();
+        let op = StorageOp::Resolve { path, stream: None };
+        self.submit(renaming.requester.clone(), op, Wait::Rename(renaming), turn);
     }
 
     fn on_rename_target(&mut self, mut renaming: Box<Renaming>, resolved: Resolved, turn: &mut Turn<'_>) {
@@ -219,6 +232,7 @@ impl Shard {
                 self.freeze_next(renaming, turn);
             }
             (Stage::AskingSource, Answer::Granted) => self.resolve_parent(renaming, turn),
+            (Stage::AskingParent, Answer::Granted) => self.resolve_target(renaming, turn),
             (Stage::Reserving, Answer::Granted) => self.ask_target(renaming, turn),
             (Stage::AskingTarget, Answer::Granted) => self.move_link(renaming, turn),
             (Stage::Reserving, Answer::Again) => {
@@ -235,6 +249,7 @@ impl Shard {
                     Stage::AskingTarget => renaming.replacing = None,
                     Stage::Freezing
                     | Stage::AskingSource
+                    | Stage::AskingParent
                     | Stage::ResolvingParent
                     | Stage::ResolvingTarget
                     | Stage::Moving
