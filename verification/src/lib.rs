@@ -3,6 +3,7 @@
 //!
 //! `cargo run --release -p verification -- test` does everything and ends with `N passed, N failed`.
 
+pub mod client;
 pub mod install;
 pub mod interop;
 pub mod peer;
