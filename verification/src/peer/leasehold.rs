@@ -1,14 +1,16 @@
 //! Starts this workspace's server.
 
-use std::fs::OpenOptions;
-use std::io::{BufRead, BufReader};
+use std::fmt::Write as _;
+use std::fs::{self, OpenOptions};
+use std::io::{BufRead, BufReader, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
-use super::Site;
+use super::{Purpose, Site};
 use crate::workspace;
 
 const START_LIMIT: Duration = Duration::from_secs(10);
@@ -17,13 +19,12 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 pub(super) fn spawn(site: &Site) -> Result<Child> {
     let log = OpenOptions::new().create(true).append(true).open(site.log_file())?;
     let mut command = Command::new(workspace::server_program()?);
-    command.arg("serve").arg("--listen").arg(site.address.to_string());
-    for share in &site.shares {
-        command.arg("--share").arg(format!("{}={}", share.name, share.path.display()));
-    }
-    for user in &site.users {
-        command.arg("--user").arg(user.name);
-        command.env(format!("LEASEHOLD_PASSWORD_{}", user.name.to_uppercase()), user.password);
+    command.arg("serve");
+    match site.purpose {
+        Purpose::Conformance => give_arguments(&mut command, site),
+        Purpose::Speed => {
+            command.arg("--config").arg(lay_out(site)?);
+        }
     }
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn()?;
     match wait_until_listening(&mut child, site) {
@@ -34,6 +35,55 @@ pub(super) fn spawn(site: &Site) -> Result<Child> {
             Err(error)
         }
     }
+}
+
+/// Everything on the command line.
+fn give_arguments(command: &mut Command, site: &Site) {
+    command.arg("--listen").arg(site.address.to_string());
+    for share in &site.shares {
+        command.arg("--share").arg(format!("{}={}", share.name, share.path.display()));
+    }
+    for user in &site.users {
+        command.arg("--user").arg(user.name);
+        command.env(format!("LEASEHOLD_PASSWORD_{}", user.name.to_uppercase()), user.password);
+    }
+}
+
+/// Everything in a configuration file, which alone can say that signatures are not required.
+fn lay_out(site: &Site) -> Result<PathBuf> {
+    let file = site.directory().join("leasehold.toml");
+    if file.exists() {
+        return Ok(file);
+    }
+    let users = site.directory().join("users");
+    for user in &site.users {
+        add_user(&users, user.name, user.password)?;
+    }
+    let mut text = format!(
+        "[server]\nlisten = [\"{}\"]\nusers_file = \"users\"\nstate_dir = \"state\"\nsigning = \"possible\"\n",
+        site.address
+    );
+    for share in &site.shares {
+        writeln!(text, "[[share]]\nname = {:?}\npath = {:?}", share.name, share.path)?;
+    }
+    fs::write(&file, text)?;
+    Ok(file)
+}
+
+fn add_user(users: &Path, name: &str, password: &str) -> Result<()> {
+    let mut child = Command::new(workspace::server_program()?)
+        .args(["user", "--users-file"])
+        .arg(users)
+        .args(["add", name])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()?;
+    let mut input = child.stdin.take().context("the server's input")?;
+    writeln!(input, "{password}")?;
+    drop(input);
+    let status = child.wait()?;
+    ensure!(status.success(), "adding the user {name}: {status}");
+    Ok(())
 }
 
 fn wait_until_listening(child: &mut Child, site: &Site) -> Result<()> {

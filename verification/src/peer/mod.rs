@@ -77,6 +77,18 @@ pub struct Site {
     pub users: [User; 2],
     /// Whether smbd lists names that DOS can't hold by a short form, as its default is.
     pub short_names: bool,
+    /// What the server is set for.
+    pub purpose: Purpose,
+}
+
+/// What a server is set for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// As the test suites count on: smbd with their settings, this workspace's server with its defaults.
+    Conformance,
+    /// For comparisons of speed: smbd as Debian installs it, this workspace's server with its defaults. Neither insists on
+    /// signatures, so that messages can go without.
+    Speed,
 }
 
 impl Site {
@@ -96,7 +108,14 @@ impl Site {
             User { name: "smbtester1", password: "First-Secret-1" },
             User { name: "smbtester2", password: "Second-Secret-2" },
         ];
-        Ok(Site { directory, address: free_address()?, shares, users, short_names: true })
+        Ok(Site {
+            directory,
+            address: free_address()?,
+            shares,
+            users,
+            short_names: true,
+            purpose: Purpose::Conformance,
+        })
     }
 
     /// The site's directory, for files of the server and of clients beside the shares.
