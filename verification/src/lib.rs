@@ -1,8 +1,10 @@
 //! Proves the server against programs that others wrote: Samba's own test suite, its command line client, and
 //! clients in Python and Rust, each over loopback against a server process that the run starts and stops.
 //!
-//! `cargo run --release -p verification -- test` does everything and ends with `N passed, N failed`.
+//! `cargo run --release -p verification -- test` does everything and ends with `N passed, N failed`;
+//! `-- bench` compares the server's speed with smbd's.
 
+pub mod bench;
 pub mod client;
 pub mod install;
 pub mod interop;

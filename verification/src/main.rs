@@ -6,9 +6,9 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use verification::peer::PeerKind;
 use verification::report::Totals;
-use verification::{install, interop, torture, workspace};
+use verification::{bench, install, interop, torture, workspace};
 
-/// Tests the server with the clients and the test suite that others wrote.
+/// Tests the server with the clients and the test suite that others wrote, and compares its speed with smbd's.
 #[derive(Parser)]
 #[command(version, about)]
 struct Cli {
@@ -52,6 +52,27 @@ enum Command {
         #[arg(long, value_enum, default_value = "leasehold")]
         peer: PeerKind,
     },
+    /// Speed, processor time and memory beside smbd's, as a Markdown table
+    Bench {
+        /// Few short rounds, in about two minutes
+        #[arg(long)]
+        quick: bool,
+        /// Run only rows whose name contains one of these
+        #[arg(long, value_name = "FILTER", num_args = 1..)]
+        rows: Vec<String>,
+        /// Samples of each row and server
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        rounds: Option<u32>,
+        /// Seconds of each sample
+        #[arg(long, value_name = "SECONDS")]
+        seconds: Option<f64>,
+        /// The servers, in the order of their columns
+        #[arg(long, value_enum, num_args = 1.., default_values = ["leasehold", "smbd"])]
+        peers: Vec<PeerKind>,
+        /// Also write every sample and row as a line of JSON to this file
+        #[arg(long, value_name = "PATH")]
+        json: Option<std::path::PathBuf>,
+    },
     /// Print the name of every smbtorture test with its expected result and reason
     List,
 }
@@ -93,6 +114,16 @@ fn run(command: Command) -> Result<Option<Totals>> {
         Command::Interop { filter, peer } => {
             peer.prepare()?;
             interop::run(peer, &filter).map(Some)
+        }
+        Command::Bench { quick, rows, rounds, seconds, peers, json } => {
+            let defaults = if quick { bench::Options::quick() } else { bench::Options::default() };
+            let duration = match seconds {
+                Some(seconds) => std::time::Duration::try_from_secs_f64(seconds)?,
+                None => defaults.duration,
+            };
+            let rounds = rounds.unwrap_or(defaults.rounds);
+            bench::run(&bench::Options { peers, rows, rounds, duration, json, ..defaults })?;
+            Ok(None)
         }
         Command::List => torture::print_list().map(|()| None),
     }

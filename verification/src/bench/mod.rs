@@ -1,0 +1,119 @@
+//! Compares this workspace's server with Samba's smbd: same machine, same client, same files, interleaved rounds.
+//!
+//! Each row is one workload under one protection. A round runs it against one server and then
+//! against the other for the same time; the row shows medians over the rounds with the smallest and largest. What a
+//! server costs is what its processes used of the processors, counted by a control group of its own.
+
+mod accounting;
+mod bed;
+mod json;
+mod load;
+mod memory;
+mod sample;
+mod stats;
+mod table;
+mod workload;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use crate::peer::PeerKind;
+use bed::Bed;
+use json::Journal;
+use sample::Sample;
+use table::{Row, Table};
+use workload::Case;
+
+/// What to run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Servers, in the order of their columns.
+    pub peers: Vec<PeerKind>,
+    /// Rows whose name contains one of these; all if empty.
+    pub rows: Vec<String>,
+    /// Samples of each row and server.
+    pub rounds: u32,
+    /// How long one sample takes.
+    pub duration: Duration,
+    /// Connections that are held open to see what they cost.
+    pub idle_connections: u32,
+    /// Where to write each sample and row as a line of JSON.
+    pub json: Option<PathBuf>,
+}
+
+impl Default for Options {
+    /// Everything, in less than ten minutes on two processors.
+    fn default() -> Self {
+        Self {
+            peers: vec![PeerKind::Leasehold, PeerKind::Smbd],
+            rows: Vec::new(),
+            rounds: 5,
+            duration: Duration::from_millis(1200),
+            idle_connections: 1000,
+            json: None,
+        }
+    }
+}
+
+impl Options {
+    /// Everything, in less than two minutes; medians of three short samples.
+    pub fn quick() -> Self {
+        Self { rounds: 3, duration: Duration::from_millis(300), ..Self::default() }
+    }
+}
+
+/// Runs the benchmarks and prints the table.
+///
+/// # Errors
+/// A server can't be started or answers otherwise than it should.
+pub fn run(options: &Options) -> Result<()> {
+    ensure!(!options.peers.is_empty() && options.rounds > 0, "nothing to run");
+    memory::allow_connections(u64::from(options.idle_connections))?;
+    let mut journal = Journal::create(options.json.as_deref())?;
+    let beds: Vec<Bed> = options.peers.iter().map(|kind| Bed::start(*kind)).collect::<Result<_>>()?;
+    let mut table = Table::new(&beds);
+    for case in Case::all().into_iter().filter(|case| is_wanted(&options.rows, &case.name())) {
+        eprintln!("{}", case.name());
+        let row = run_case(case, &beds, options, &mut journal)?;
+        journal.row(&row)?;
+        table.rows.push(row);
+    }
+    if is_wanted(&options.rows, memory::ROW_NAME) {
+        eprintln!("{}", memory::ROW_NAME);
+        for bed in &beds {
+            let idle = memory::measure(bed, options.idle_connections)?;
+            journal.memory(bed, &idle)?;
+            table.memory.push(idle);
+        }
+    }
+    for bed in beds {
+        bed.stop()?;
+    }
+    print!("{}", table.markdown());
+    Ok(())
+}
+
+/// Runs one row's rounds: A B A B.
+fn run_case(case: Case, beds: &[Bed], options: &Options, journal: &mut Journal) -> Result<Row> {
+    for bed in beds {
+        case.workload.prepare(bed)?;
+    }
+    let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); beds.len()];
+    for round in 0..options.rounds {
+        for (bed, samples) in beds.iter().zip(&mut samples) {
+            let sample = load::run(case, bed, options.duration)?;
+            journal.sample(case, bed, round, &sample)?;
+            samples.push(sample);
+        }
+    }
+    for bed in beds {
+        case.workload.clean_up(bed)?;
+    }
+    Ok(Row::new(case, samples))
+}
+
+fn is_wanted(filter: &[String], name: &str) -> bool {
+    filter.is_empty() || filter.iter().any(|part| name.contains(part.as_str()))
+}
