@@ -281,6 +281,12 @@ pub enum StorageOp<B = BufferId> {
         /// Any stream of the file.
         handle: Handle,
     },
+    /// The path from the root by which the object was opened, as the volume spells it now; without its stream. Answer:
+    /// [`StorageReply::Path`].
+    Path {
+        /// The object.
+        handle: Handle,
+    },
     /// All extended attributes. Answer: [`StorageReply::Eas`].
     Eas {
         /// The object.
@@ -448,6 +454,8 @@ pub enum StorageReply<B = BufferId> {
     },
     /// Streams.
     Streams(Vec<StreamEntry>),
+    /// A path from the root, components separated by `\`.
+    Path(Name),
     /// Extended attributes.
     Eas(Vec<FullEa>),
     /// A security descriptor.
@@ -540,6 +548,7 @@ impl<B> StorageOp<B> {
             Self::SetAllocation { handle, size } => StorageOp::SetAllocation { handle, size },
             Self::List { handle, listing } => StorageOp::List { handle, listing },
             Self::Streams { handle } => StorageOp::Streams { handle },
+            Self::Path { handle } => StorageOp::Path { handle },
             Self::Eas { handle } => StorageOp::Eas { handle },
             Self::SetEas { handle, eas } => StorageOp::SetEas { handle, eas },
             Self::Security { handle } => StorageOp::Security { handle },
@@ -581,6 +590,7 @@ impl<B> StorageReply<B> {
             Self::Attributes(attributes) => StorageReply::Attributes(attributes),
             Self::Written { length } => StorageReply::Written { length },
             Self::Streams(streams) => StorageReply::Streams(streams),
+            Self::Path(path) => StorageReply::Path(path),
             Self::Eas(eas) => StorageReply::Eas(eas),
             Self::Security(descriptor) => StorageReply::Security(descriptor),
             Self::Volume(info) => StorageReply::Volume(info),

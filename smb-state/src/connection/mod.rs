@@ -126,8 +126,6 @@ pub(crate) struct Inherited {
     pub tree: TreeId,
     pub open: Option<FileId>,
     pub status: NtStatus,
-    /// A related element came before: what follows must be related too.
-    pub related: bool,
 }
 
 impl Connection {

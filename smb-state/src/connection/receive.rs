@@ -133,9 +133,6 @@ impl Shard {
                 return Err(NtStatus::INVALID_PARAMETER);
             }
             check_related(request, inherited)?;
-        } else if inherited.related {
-            // The two styles of compounds don't mix (3.3.5.2.7).
-            return Err(NtStatus::INVALID_PARAMETER);
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use smb_proto::NtStatus;
 use smb_proto::command::FileId;
+use smb_proto::header::CommandCode;
 
 use super::{Chained, Inherited, Running, Standing, window};
 use crate::action::{Action, Output};
@@ -88,17 +89,18 @@ impl Shard {
                 grant
             }
         };
+        // Where there was no session or tree connect there is none to inherit (3.3.5.2.7.2).
+        let gone = matches!(ending.status, NtStatus::USER_SESSION_DELETED | NtStatus::NETWORK_NAME_DELETED);
         let inherited = Inherited {
-            session: ending.session,
+            session: if gone { SessionId(0) } else { ending.session },
             tree: ending.tree,
             // A failed CREATE must not let its successors work on an older open.
-            open: if ending.status.is_error() {
-                ending.open
+            open: if ending.status.is_error() && running.command == CommandCode::Create {
+                None
             } else {
                 ending.open.or(inherited.open.filter(|_| running.related))
             },
             status: ending.status,
-            related: inherited.related || running.related,
         };
         done.push(response(message, &running, credits, ending));
         self.run_next(connection, waiting, done, inherited, turn);

@@ -260,6 +260,7 @@ pub(crate) fn payload_of(reply: &StorageReply) -> Option<BufferId> {
         | StorageReply::Attributes(_)
         | StorageReply::Written { .. }
         | StorageReply::Streams(_)
+        | StorageReply::Path(_)
         | StorageReply::Eas(_)
         | StorageReply::Security(_)
         | StorageReply::Volume(_)

@@ -1,6 +1,6 @@
 //! QUERY_INFO (MS-SMB2 3.3.5.20, MS-FSA 2.1.5.12, 2.1.5.13).
 //!
-//! Not done: quotas, object ids, normalized names of short names.
+//! Not done: quotas.
 
 use smb_proto::Name;
 use smb_proto::NtStatus;
@@ -41,6 +41,9 @@ pub(crate) enum Query {
         delete_pending: bool,
     },
     Streams {
+        length_max: u32,
+    },
+    NormalizedName {
         length_max: u32,
     },
     Eas {
@@ -141,6 +144,10 @@ impl Shard {
                 let op = StorageOp::Streams { handle: open.handle };
                 self.submit_for(request, op, Then::Query(Query::Streams { length_max }), turn);
             }
+            FileInfoClass::NORMALIZED_NAME => {
+                let op = StorageOp::Path { handle: open.handle };
+                self.submit_for(request, op, Then::Query(Query::NormalizedName { length_max }), turn);
+            }
             FileInfoClass::STANDARD | FileInfoClass::ALL => {
                 // Whether the delete is pending is the file's to say.
                 let file = open.file;
@@ -209,6 +216,10 @@ impl Shard {
                     })
                     .collect();
                 let information = FileInformation::Stream(entries);
+                encoded(|out| information.emit_within(out, length_max as usize))
+            }
+            (Query::NormalizedName { length_max }, StorageReply::Path(path)) => {
+                let information = FileInformation::NormalizedName(path);
                 encoded(|out| information.emit_within(out, length_max as usize))
             }
             (Query::Eas { length_max, single, names }, StorageReply::Eas(eas)) => {
@@ -360,7 +371,6 @@ fn file_information(
         FileInfoClass::MODE => FileInformation::Mode(mode(open.options)),
         FileInfoClass::ALIGNMENT => FileInformation::Alignment(0),
         FileInfoClass::NAME => FileInformation::Name(rooted(&open.path)),
-        FileInfoClass::NORMALIZED_NAME => FileInformation::NormalizedName(open.path.clone()),
         // Names have no second, short form here. smbclient's allinfo gives up on an error, so the answer is an empty name.
         FileInfoClass::ALTERNATE_NAME => FileInformation::AlternateName(Name::default()),
         FileInfoClass::ALL => FileInformation::All(AllInformation {

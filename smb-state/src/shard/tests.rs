@@ -18,7 +18,7 @@ use crate::ids::{
     BufferId, ConnectionId, FileNumber, Handle, MessageId, SessionId, ShardId, ShareId, Token, TreeId,
     VolumeId,
 };
-use crate::request::{Chain, Command, Protection, Request, SessionSetup};
+use crate::request::{Chain, Command, Protection, Request, SessionSetup, SetInfo, Setting};
 use crate::response::{Body, Response};
 use crate::shard::Shard;
 use crate::storage::{Attributes, Kind, Object, Resolved, StorageOp, StorageReply, VolumeCaps};
@@ -433,6 +433,33 @@ fn a_related_compound_uses_the_open_that_it_made() {
     let statuses: Vec<(NtStatus, bool)> =
         responses(&actions).iter().map(|response| (response.status, response.related)).collect();
     assert_eq!(statuses, [(NtStatus::SUCCESS, false), (NtStatus::SUCCESS, true)]);
+}
+
+#[test]
+fn a_related_close_closes_whatever_failed_before_it() {
+    let mut world = World::new().connected();
+    let first = world.request(create("a", CreateDisposition::OPEN));
+    let failing = || {
+        let set = SetInfo { file_id: FileId::ALL_ONES, length: 0, what: Setting::InvalidClass };
+        Command::SetInfo(Box::new(set))
+    };
+    let rest = [
+        failing(),
+        failing(),
+        Command::Close(close::Request { flags: close::Flags::EMPTY, file_id: FileId::ALL_ONES }),
+    ];
+    let rest = rest.map(|command| Request { related: true, ..world.request(command) }).to_vec();
+    let chain = Chain { first, rest };
+    let (token, _) = submitted(&world.step(Event::Request { connection: CONNECTION, chain }));
+    let (token, _) =
+        submitted(&world.answer(token, StorageReply::Resolved(Resolved::Found(object("a", 5, 50)))));
+    let (token, op) = submitted(&world.answer(token, StorageReply::Attributes(attributes(5))));
+    assert_eq!(op, StorageOp::Close { handle: Handle(50) });
+    let actions = world.answer(token, StorageReply::Done);
+    let statuses: Vec<NtStatus> = responses(&actions).iter().map(|response| response.status).collect();
+    let refused = NtStatus::INVALID_INFO_CLASS;
+    assert_eq!(statuses, [NtStatus::SUCCESS, refused, refused, NtStatus::SUCCESS]);
+    assert!(world.shard.opens.is_empty());
 }
 
 #[test]

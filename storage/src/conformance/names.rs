@@ -22,6 +22,7 @@ pub(super) const CASES: &[Case] = &[
     ("rename_replaces", rename_replaces),
     ("rename_changes_case", rename_changes_case),
     ("rename_refuses", rename_refuses),
+    ("paths_are_as_stored", paths_are_as_stored),
     ("links", links),
     ("open_tells_stale_names", open_tells_stale_names),
     ("closed_handles_are_refused", closed_handles_are_refused),
@@ -38,6 +39,22 @@ fn root(client: &Client) {
         Ok(root.attributes.number)
     );
     assert!(client.done(StorageOp::Unlink { handle: root.handle }).is_err());
+    client.close(root.handle);
+}
+
+fn paths_are_as_stored(client: &Client) {
+    client.directory("Upper");
+    client.directory("Upper\\Lower");
+    client.put("Upper\\Lower\\File", b"x");
+    let path = |handle| match client.call(StorageOp::Path { handle }) {
+        StorageReply::Path(path) => path.to_string(),
+        other => panic!("{other:?}"),
+    };
+    let root = client.find("");
+    assert_eq!(path(root.handle), "");
+    let file = client.find("UPPER\\lower\\FILE");
+    assert_eq!(path(file.handle), "Upper\\Lower\\File");
+    client.close(file.handle);
     client.close(root.handle);
 }
 

@@ -119,6 +119,7 @@ impl Memory {
             StorageOp::RenameStream { handle, stream, replace } => {
                 done(self.rename_stream(&*node(handle)?, &stream, replace))
             }
+            StorageOp::Path { handle } => Ok(StorageReply::Path(self.path_of(&*node(handle)?)?)),
             StorageOp::Unlink { handle } => done(self.unlink(&*node(handle)?)),
             StorageOp::Open { handle, intent } => open(&*node(handle)?, intent),
             StorageOp::Overwrite { handle, initial, supersede } => {

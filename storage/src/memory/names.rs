@@ -49,6 +49,36 @@ impl Memory {
         Object { handle: self.handles.insert(Arc::new(node)), attributes, parent, name, stream: stream_name }
     }
 
+    /// The path of a handle's link from the root.
+    pub(super) fn path_of(&self, node: &Node) -> Outcome<Name> {
+        let mut components = Vec::new();
+        let place = node.link.place().ok_or(NtStatus::OBJECT_NAME_NOT_FOUND)?;
+        if !place.name.is_empty() {
+            components.push(place.name);
+            let mut at = place.parent.upgrade();
+            while let Some(directory) = at {
+                let above = directory.state().parent.upgrade();
+                let Some(above) = above.filter(|above| !Arc::ptr_eq(above, &directory)) else { break };
+                let name = above
+                    .state()
+                    .children
+                    .values()
+                    .find(|child| Arc::ptr_eq(&child.file, &directory))
+                    .map(|child| child.name.clone());
+                components.extend(name);
+                at = Some(above);
+            }
+        }
+        let mut path = Vec::new();
+        for component in components.iter().rev() {
+            if !path.is_empty() {
+                path.push(u16::from(b'\\'));
+            }
+            path.extend_from_slice(component.units());
+        }
+        Ok(Name::from_units(path))
+    }
+
     pub(super) fn resolve(&self, path: &[Name], stream: Option<&Name>) -> Outcome<Resolved> {
         path.iter().try_for_each(check_name)?;
         let mut at = (Arc::clone(&self.root), Arc::clone(&self.root_link));

@@ -328,6 +328,7 @@ impl Volume {
             StorageOp::SetAllocation { handle, size } => done(self.set_allocation(&*node(*handle)?, *size)),
             StorageOp::List { handle, listing } => self.list(&*node(*handle)?, listing, place),
             StorageOp::Streams { handle } => Ok(StorageReply::Streams(self.streams(&*node(*handle)?)?)),
+            StorageOp::Path { handle } => Ok(StorageReply::Path(self.path_of(&*node(*handle)?)?)),
             StorageOp::Eas { handle } => {
                 self.check_eas()?;
                 Ok(StorageReply::Eas(eas::load(&node(*handle)?.inode)?))
@@ -391,6 +392,7 @@ fn changes<B>(op: &StorageOp<B>) -> bool {
         | StorageOp::Attributes { .. }
         | StorageOp::List { .. }
         | StorageOp::Streams { .. }
+        | StorageOp::Path { .. }
         | StorageOp::Eas { .. }
         | StorageOp::Security { .. }
         | StorageOp::CheckEmpty { .. }

@@ -5,7 +5,7 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, openat, openat2, readlink};
 use rustix::io::Errno;
 use smb_proto::{Name, NtStatus};
 use smb_state::ids::FileNumber;
@@ -223,6 +223,24 @@ impl Volume {
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(errno.into()),
         }
+    }
+
+    /// The path of a handle's link from the root, as the disk spells it now.
+    pub(super) fn path_of(&self, node: &Node) -> Outcome<Name> {
+        let link = node.link.now();
+        let mut path = Vec::new();
+        if !link.is_root() {
+            let root = readlink(self.root.path(), Vec::new())?;
+            let parent = readlink(link.parent.path(), Vec::new())?;
+            let below = parent.to_bytes().strip_prefix(root.to_bytes());
+            let below = below.ok_or(NtStatus::OBJECT_NAME_NOT_FOUND)?;
+            for component in below.split(|byte| *byte == b'/').filter(|component| !component.is_empty()) {
+                path.extend(names::decode(component).ok_or(NtStatus::OBJECT_NAME_INVALID)?);
+                path.push(u16::from(b'\\'));
+            }
+            path.extend_from_slice(link.wire_name().units());
+        }
+        Ok(Name::from_units(path))
     }
 
     pub(super) fn open(&self, node: &Node, intent: Intent) -> Outcome<StorageReply<smb_proto::Payload>> {
