@@ -34,6 +34,19 @@ pub const PYTHON: Tool = Tool {
 pub const SMBD: Tool =
     Tool { program: "smbd", probe: None, packages: &["samba", "samba-vfs-modules", "libnss-wrapper"] };
 
+/// The emulator of the kernel client's machine.
+const QEMU: Tool = Tool { program: "qemu-system-x86_64", probe: None, packages: &["qemu-system-x86"] };
+/// The guest's user-space.
+const BUSYBOX: Tool = Tool { program: "busybox", probe: None, packages: &["busybox-static"] };
+/// Finds the modules that a module needs.
+const KMOD: Tool = Tool { program: "depmod", probe: None, packages: &["kmod"] };
+/// Gives the kernel's client its options.
+const MOUNT_CIFS: Tool = Tool { program: "mount.cifs", probe: None, packages: &["cifs-utils"] };
+/// Unpacks modules.
+const XZ: Tool = Tool { program: "xz", probe: None, packages: &["xz-utils"] };
+/// What the kernel's client in a virtual machine needs, beside the kernel.
+pub const KERNEL_CLIENT: &[Tool] = &[QEMU, BUSYBOX, KMOD, MOUNT_CIFS, XZ];
+
 /// What `verification test` needs.
 pub const ALL: &[Tool] = &[SMBCLIENT, SMBTORTURE, PYTHON];
 
@@ -65,6 +78,47 @@ pub fn ensure(tools: &[Tool]) -> Result<()> {
         ensure!(is_there(tool), "{} still can't be used after installing {wanted}", tool.program);
     }
     Ok(())
+}
+
+/// The first package that a package depends on, as apt's lists have it now.
+pub fn dependency(package: &str) -> Result<String> {
+    let ask = || -> Result<Option<String>> {
+        let output = process::run_checked(Command::new("apt-cache").args(["depends", package]), APT_LIMIT)?;
+        let found = output.lines().find_map(|line| line.trim().strip_prefix("Depends: "));
+        Ok(found.map(str::to_owned))
+    };
+    if let Ok(Some(found)) = ask() {
+        return Ok(found);
+    }
+    update_lists()?;
+    ask()?.with_context(|| format!("apt knows no package {package}"))
+}
+
+/// Downloads a package's file into a directory without installing it, and returns the file.
+pub fn download(package: &str, directory: &Path) -> Result<PathBuf> {
+    let fetch = || {
+        let mut command = Command::new("apt-get");
+        process::run_checked(command.args(["download", "-q", package]).current_dir(directory), APT_LIMIT)
+    };
+    if fetch().is_err() {
+        // The mirror may have a newer version than apt's lists.
+        update_lists()?;
+        fetch().with_context(|| format!("downloading {package}"))?;
+    }
+    let prefix = format!("{package}_");
+    let files = std::fs::read_dir(directory)?.map_while(Result::ok).map(|entry| entry.path());
+    let is_it = |file: &PathBuf| {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with(&prefix) && name.ends_with(".deb")
+    };
+    files.into_iter().find(is_it).with_context(|| format!("no file after downloading {package}"))
+}
+
+fn update_lists() -> Result<()> {
+    let apt_get = privileged_apt_get().context("neither root nor sudo to update apt's lists")?;
+    let mut command = Command::new(&apt_get[0]);
+    command.args(&apt_get[1..]).args(["update", "-q"]);
+    process::run_checked(&mut command, APT_LIMIT).map(|_| ())
 }
 
 /// The Python interpreter of a virtual environment that has the packages of `python/requirements.txt`, made if need be.

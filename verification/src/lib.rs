@@ -8,6 +8,7 @@ pub mod bench;
 pub mod client;
 pub mod install;
 pub mod interop;
+pub mod kernel_client;
 pub mod peer;
 pub mod process;
 pub mod report;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use verification::peer::PeerKind;
 use verification::report::Totals;
-use verification::{bench, install, interop, torture, workspace};
+use verification::{bench, install, interop, kernel_client, torture, workspace};
 
 /// Tests the server with the clients and the test suite that others wrote, and compares its speed with smbd's.
 #[derive(Parser)]
@@ -73,6 +73,24 @@ enum Command {
         #[arg(long, value_name = "PATH")]
         json: Option<std::path::PathBuf>,
     },
+    /// The Linux kernel's own client in a virtual machine
+    KernelClient {
+        /// Run only checks whose `mount: check` contains one of these
+        #[arg(long, value_name = "TEXT", num_args = 1..)]
+        filter: Vec<String>,
+        /// The server under test
+        #[arg(long, value_enum, default_value = "leasehold")]
+        peer: PeerKind,
+        /// Repeat the random parts of an earlier run
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Keep logs, the share and, with dumpcap installed, a capture of the connection in target/kernel-client/last-run
+        #[arg(long)]
+        keep: bool,
+    },
+    /// The part of kernel-client that runs in the virtual machine
+    #[command(hide = true)]
+    KernelGuest(kernel_client::guest::Arguments),
     /// Print the name of every smbtorture test with its expected result and reason
     List,
 }
@@ -123,6 +141,14 @@ fn run(command: Command) -> Result<Option<Totals>> {
             };
             let rounds = rounds.unwrap_or(defaults.rounds);
             bench::run(&bench::Options { peers, rows, rounds, duration, json, ..defaults })?;
+            Ok(None)
+        }
+        Command::KernelClient { filter, peer, seed, keep } => {
+            peer.prepare()?;
+            kernel_client::run(&kernel_client::Options { peer, filter, seed, keep }).map(Some)
+        }
+        Command::KernelGuest(arguments) => {
+            kernel_client::guest::run(&arguments);
             Ok(None)
         }
         Command::List => torture::print_list().map(|()| None),
