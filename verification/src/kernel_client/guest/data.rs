@@ -11,7 +11,7 @@ use rustix::fs::{FallocateFlags, XattrFlags};
 use rustix::io::Errno;
 
 use super::super::tree::{content, first_difference};
-use super::{Mounted, Outcome, drop_caches, expect_error, is_absent};
+use super::{Mounted, Outcome, drop_caches, expect_error, is_absent, settle};
 
 const GIB: u64 = 1 << 30;
 const LARGE: usize = 24 << 20;
@@ -183,10 +183,11 @@ pub(super) fn attributes(mounted: &Mounted<'_>) -> Result<Outcome> {
     fs::write(&path, b"x")?;
     // 100 ns is the protocol's unit.
     let modified = UNIX_EPOCH + Duration::new(1_234_567_890, 123_456_700);
-    let accessed = UNIX_EPOCH + Duration::new(1_111_111_111, 0);
+    // This client never shows a time of access before that of writing.
+    let accessed = UNIX_EPOCH + Duration::new(1_345_678_901, 0);
     let times = FileTimes::new().set_modified(modified).set_accessed(accessed);
     OpenOptions::new().write(true).open(&path)?.set_times(times).context("setting times")?;
-    drop_caches()?;
+    settle()?;
     let metadata = fs::metadata(&path)?;
     ensure!(metadata.modified()? == modified, "modified {:?}", metadata.modified());
     ensure!(metadata.accessed()? == accessed, "accessed {:?}", metadata.accessed());
@@ -194,7 +195,7 @@ pub(super) fn attributes(mounted: &Mounted<'_>) -> Result<Outcome> {
     let mut permissions = metadata.permissions();
     permissions.set_readonly(true);
     fs::set_permissions(&path, permissions).context("the read-only attribute")?;
-    drop_caches()?;
+    settle()?;
     let metadata = fs::metadata(&path)?;
     ensure!(metadata.mode() & 0o222 == 0, "the mode is {:o}", metadata.mode());
     expect_error(
@@ -204,7 +205,7 @@ pub(super) fn attributes(mounted: &Mounted<'_>) -> Result<Outcome> {
     )?;
     rustix::fs::chmod(&path, rustix::fs::Mode::from_raw_mode(0o644)).context("writable again")?;
     fs::write(&path, b"changed").context("writing to what is writable again")?;
-    drop_caches()?;
+    settle()?;
     same(&path, b"changed")?;
     ensure!(fs::metadata(&path)?.modified()? > modified, "writing hasn't changed the time of writing");
     mounted.expect_file(&path, b"changed")?;
@@ -225,7 +226,7 @@ pub(super) fn extended_attributes(mounted: &Mounted<'_>) -> Result<Outcome> {
         return Err(error).context("setting one");
     }
     rustix::fs::setxattr(&path, "user.second", &large, XattrFlags::empty()).context("a large one")?;
-    drop_caches()?;
+    settle()?;
     ensure!(value_of(&path, "user.first")? == b"value", "another value");
     ensure!(value_of(&path, "user.second")? == large, "another value of the large one");
     let mut names = vec![0; 1_000];

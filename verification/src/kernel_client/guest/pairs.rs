@@ -6,7 +6,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::super::tree::{content, first_difference};
-use super::{Mounted, Outcome, is_absent};
+use super::{Mounted, Outcome, is_absent, settle};
 
 const ROUNDS: u64 = 12;
 
@@ -41,6 +41,7 @@ pub(super) fn two_clients(mounted: &Mounted<'_>) -> Result<Outcome> {
     }
     drop(files);
     fs::remove_file(&paths[0])?;
+    settle()?;
     ensure!(!paths[1].try_exists()?, "the second client still sees the removed file");
     Ok(Outcome::Done(format!("{ROUNDS} rounds closed, {ROUNDS} open")))
 }

@@ -33,7 +33,7 @@ enum Own {
 }
 
 /// Runs the storm below a directory that each root reaches through another client, and leaves the directory empty.
-pub(super) fn run(roots: &[PathBuf], seed: u64, drop_caches: &dyn Fn() -> Result<()>) -> Result<String> {
+pub(super) fn run(roots: &[PathBuf], seed: u64, settle: &dyn Fn() -> Result<()>) -> Result<String> {
     for number in 0..DIRECTORIES {
         fs::create_dir(roots[0].join(format!("d{number}")))?;
     }
@@ -67,7 +67,7 @@ pub(super) fn run(roots: &[PathBuf], seed: u64, drop_caches: &dyn Fn() -> Result
             .collect()
     });
     let workers = results.into_iter().collect::<Result<Vec<_>>>()?;
-    drop_caches()?;
+    settle()?;
     let wins = wins.into_inner();
     ensure!(wins == 2 * PRIZES, "{wins} exclusive creations succeeded of {} names", 2 * PRIZES);
     let mut expected = BTreeSet::new();
@@ -80,6 +80,8 @@ pub(super) fn run(roots: &[PathBuf], seed: u64, drop_caches: &dyn Fn() -> Result
     for worker in &workers {
         worker.check_contents().with_context(|| format!("seed {seed}, worker {}", worker.number))?;
     }
+    // Files that the other client has just read are still open there, and can't go before they are closed.
+    settle()?;
     for entry in fs::read_dir(&roots[0])? {
         fs::remove_dir_all(entry?.path()).context("removing what is left")?;
     }
@@ -306,7 +308,11 @@ mod tests {
     fn a_name_that_vanishes_is_noticed() {
         let place = tempfile::tempdir().unwrap();
         let roots = [place.path().to_path_buf()];
+        let stolen = AtomicUsize::new(0);
         let steal = || {
+            if stolen.fetch_add(1, Ordering::Relaxed) > 0 {
+                return Ok(());
+            }
             for number in 0..DIRECTORIES {
                 if let Some(entry) = fs::read_dir(roots[0].join(format!("d{number}")))?.next() {
                     let path = entry?.path();
