@@ -189,13 +189,20 @@ pub(super) fn hard_links(mounted: &Mounted<'_>) -> Result<Outcome> {
     fs::write(&second, b"changed").context("writing to the second name")?;
     settle()?;
     ensure!(fs::read(&first)? == b"changed", "the first name doesn't show what the second one wrote");
+    // Opening a file makes this client count one link until it asks again.
+    settle()?;
     let (one, two) = (fs::metadata(&first)?, fs::metadata(&second)?);
     ensure!(one.nlink() == 2 && two.nlink() == 2, "{} and {} links", one.nlink(), two.nlink());
     ensure!(one.ino() == two.ino(), "two inode numbers");
     expect_error("a link over a file", fs::hard_link(&first, &second), &[Errno::EXIST])?;
     fs::remove_file(&first)?;
     settle()?;
-    ensure!(fs::read(&second)? == b"changed" && fs::metadata(&second)?.nlink() == 1, "the second name alone");
+    ensure!(
+        fs::metadata(&second)?.nlink() == 1,
+        "{} links after removing one of two",
+        fs::metadata(&second)?.nlink()
+    );
+    ensure!(fs::read(&second)? == b"changed", "the second name alone");
     fs::remove_dir_all(&directory)?;
     Ok(Outcome::Done(String::new()))
 }
