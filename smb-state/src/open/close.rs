@@ -15,7 +15,7 @@ use crate::message::{Address, Answer, Finished, Message, Origin};
 use crate::namespace::NamespaceAsk;
 use crate::response::Body;
 use crate::shard::{Shard, Turn, Wait};
-use crate::storage::{Attributes, Requester, StorageOp, StorageReply};
+use crate::storage::{Attributes, Kind, Requester, StorageOp, StorageReply};
 
 /// A CLOSE to answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,7 +52,9 @@ impl Shard {
             State::Closing(closers) => closers.extend(closer),
             State::Ready => {
                 open.state = State::Closing(closer.into_iter().collect());
-                self.cancel_waits_of(id, turn);
+                if open.kind == Kind::Pipe {
+                    self.cancel_waits_of(id, turn);
+                }
                 if self.opens.get(&id).is_some_and(|open| open.outstanding == 0) {
                     self.begin_close(id, turn);
                 }

@@ -214,9 +214,12 @@ impl Shard {
             }));
             return turn.output(connection, Output::Disconnect);
         }
-        let strangers = self.connections.values().filter(|other| !other.is_authenticated()).count();
+        let strangers_max = self.limits.unauthenticated_connections_max as usize;
+        // Counted only when there can be that many.
         let full = self.connections.len() >= self.limits.connections_max as usize
-            || strangers >= self.limits.unauthenticated_connections_max as usize;
+            || (self.connections.len() >= strangers_max
+                && self.connections.values().filter(|other| !other.is_authenticated()).count()
+                    >= strangers_max);
         self.connections.insert(connection, Connection::new(peer));
         if full || self.shutting_down {
             return self.disconnect(connection, turn);
