@@ -281,7 +281,8 @@ pub enum StorageOp<B = BufferId> {
         /// Any stream of the file.
         handle: Handle,
     },
-    /// The path from the root by which the object was opened, as the volume spells it now; without its stream. Answer:
+    /// The path from the root by which the object was opened, as the volume spells it now, with `:` and its name
+    /// for a named stream. Answer:
     /// [`StorageReply::Path`].
     Path {
         /// The object.

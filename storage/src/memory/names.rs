@@ -76,6 +76,10 @@ impl Memory {
             }
             path.extend_from_slice(component.units());
         }
+        if let Some(stream) = &node.stream {
+            path.push(u16::from(b':'));
+            path.extend_from_slice(stream.state().name.units());
+        }
         Ok(Name::from_units(path))
     }
 

@@ -240,6 +240,10 @@ impl Volume {
             }
             path.extend_from_slice(link.wire_name().units());
         }
+        if let Some(stream) = &node.stream {
+            path.push(u16::from(b':'));
+            path.extend_from_slice(lock(&stream.state).name.units());
+        }
         Ok(Name::from_units(path))
     }
 
