@@ -4,7 +4,7 @@
 //! that asked for 2.???. A request runs from its acceptance by the window to exactly one final response (R1); the elements
 //! of a compound run one after the other, nothing is reserved between them (S20).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use smb_proto::command::FileId;
 use smb_proto::command::negotiate::{Capabilities, Dialect, SecurityMode};
@@ -15,7 +15,7 @@ use crate::event::Peer;
 use crate::ids::{AsyncId, MessageId, SessionId, TreeId};
 use crate::message::Terms;
 use crate::request::{Protection, Request};
-use crate::response::Response;
+use crate::response::{Protect, Response};
 
 pub mod negotiate;
 pub mod receive;
@@ -35,6 +35,8 @@ pub struct Connection {
     pub(crate) chains: BTreeMap<MessageId, Chained>,
     /// Sessions set up, or being set up, on this connection.
     pub(crate) sessions: BTreeMap<SessionId, Standing>,
+    /// Sessions that are gone while a frame that came under their keys still has to be answered under them (R6).
+    pub(crate) leaving: BTreeSet<SessionId>,
     /// Next AsyncId.
     pub(crate) next_async: u64,
     /// No new request is taken: the server stops, or the peer broke the protocol.
@@ -105,6 +107,25 @@ pub(crate) struct Chained {
     pub inherited: Inherited,
 }
 
+impl Chained {
+    /// Whether some response of the frame is, or may yet be, protected with this session's keys.
+    pub(crate) fn uses_keys(&self, session: SessionId) -> bool {
+        let asked = |protection: Protection, named: SessionId| match protection {
+            Protection::Signed => named == session,
+            Protection::Sealed(sealed) => sealed == session,
+            Protection::None | Protection::BadSignature | Protection::Unverified => false,
+        };
+        let answered = |response: &Response| match response.protect {
+            Protect::Sign => response.session == session,
+            Protect::Seal(sealed) => sealed == session,
+            Protect::Plain => false,
+        };
+        asked(self.running.protection, self.running.session)
+            || self.waiting.iter().any(|request| asked(request.protection, request.session))
+            || self.done.iter().any(answered)
+    }
+}
+
 /// What is kept of a request for its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Running {
@@ -136,6 +157,7 @@ impl Connection {
             window: window::Window::default(),
             chains: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            leaving: BTreeSet::new(),
             next_async: 1,
             closing: false,
         }

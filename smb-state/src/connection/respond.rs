@@ -119,7 +119,21 @@ impl Shard {
             self.run(connection, next, waiting, done, inherited, turn);
         } else if !done.is_empty() {
             turn.output(connection, Output::Respond(done));
+            self.drop_keys_of_left(connection, turn);
         }
+    }
+
+    /// Drops the keys of sessions that are gone once no frame needs them.
+    fn drop_keys_of_left(&mut self, connection: ConnectionId, turn: &mut Turn<'_>) {
+        let Some(state) = self.connections.get_mut(&connection) else { return };
+        let chains = &state.chains;
+        state.leaving.retain(|session| {
+            let needed = chains.values().any(|chain| chain.uses_keys(*session));
+            if !needed {
+                turn.output(connection, Output::DropKeys { session: *session });
+            }
+            needed
+        });
     }
 
     /// A session was set up on a connection.
@@ -134,7 +148,8 @@ impl Shard {
         self.disarm(Timer::Authentication(connection), turn);
     }
 
-    /// A session is no longer on a connection. Its keys go after what was answered under them (R6).
+    /// A session is no longer on a connection. Its keys go after what is answered under them (R6): a LOGOFF's response
+    /// waits with its compound.
     pub(crate) fn session_is_gone(
         &mut self,
         connection: ConnectionId,
@@ -143,7 +158,8 @@ impl Shard {
     ) {
         let Some(state) = self.connections.get_mut(&connection) else { return };
         if state.sessions.remove(&session).is_some() {
-            turn.output(connection, Output::DropKeys { session });
+            state.leaving.insert(session);
+            self.drop_keys_of_left(connection, turn);
         }
     }
 

@@ -188,6 +188,10 @@ impl Shard {
                 EndWaiter::Successor(asker) => turn.answer(asker, Answer::Granted),
             }
         }
+        for origin in session.trees.into_values().flat_map(|tree| tree.ending) {
+            let status = NtStatus::SUCCESS;
+            turn.finish(Finished { origin, status, body: Body::Empty, open: None, spent: None });
+        }
         for connection in session.channels.keys() {
             turn.post(Address::Connection(*connection), Message::SessionEnded { session: id });
         }
@@ -204,8 +208,9 @@ impl Shard {
     pub(crate) fn on_channel_lost(&mut self, id: SessionId, connection: ConnectionId, turn: &mut Turn<'_>) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.channels.remove(&connection);
-        if session.setup.as_ref().is_some_and(|pending| pending.connection == connection) {
-            session.setup = None;
+        // Nobody is left to answer, but the last token may wait for the previous session's end.
+        if let Some(pending) = session.setup.take_if(|pending| pending.connection == connection) {
+            turn.release(pending.token_held());
         }
         if session.channels.is_empty() {
             self.end_session(id, None, turn);

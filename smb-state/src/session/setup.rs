@@ -48,6 +48,13 @@ pub(crate) struct Pending {
     proved: Option<Proved>,
 }
 
+impl Pending {
+    /// The last token, while it waits to be sent.
+    pub(crate) fn token_held(&self) -> Option<BufferId> {
+        self.proved.as_ref().and_then(|proved| proved.reply)
+    }
+}
+
 /// What the last step proved.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Proved {
@@ -269,7 +276,7 @@ impl Shard {
     fn refuse_setup(&mut self, id: SessionId, status: NtStatus, turn: &mut Turn<'_>) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let Some(pending) = session.setup.take() else { return };
-        turn.release(pending.proved.as_ref().and_then(|proved| proved.reply));
+        turn.release(pending.token_held());
         turn.output(pending.connection, Output::DropAuthentication { session: id });
         let protect = session.setup_protection(&pending);
         let origin = Origin {
@@ -290,7 +297,7 @@ impl Shard {
         status: NtStatus,
         turn: &mut Turn<'_>,
     ) {
-        turn.release(pending.proved.as_ref().and_then(|proved| proved.reply));
+        turn.release(pending.token_held());
         turn.output(pending.connection, Output::DropAuthentication { session: id });
         finish(id, pending, Protect::Plain, status, Body::Error, turn);
     }
