@@ -7,6 +7,8 @@ use harness::run::Entry;
 
 pub mod credits;
 pub mod harness;
+pub mod session;
+pub mod two_shards;
 
 /// Every model.
-pub const MODELS: &[Entry] = &[credits::ENTRY];
+pub const MODELS: &[Entry] = &[credits::ENTRY, session::ENTRY, two_shards::ENTRY];

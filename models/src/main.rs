@@ -92,6 +92,7 @@ fn check(model: &Entry, deep: bool) -> bool {
         report.depth,
         start.elapsed().as_secs_f64()
     );
+    report.cases.iter().for_each(|case| println!("  case {case}"));
     for ((kind, name), cases) in &report.properties {
         let broken = report.counterexamples.iter().any(|(_, other, _)| other == name);
         let verdict = match *kind {

@@ -6,6 +6,7 @@ use smb_proto::command::create::{CreateDisposition, CreateOptions, Impersonation
 use smb_proto::command::negotiate::{Capabilities, Dialect, SecurityMode};
 use smb_proto::command::oplock_break::OplockLevel;
 use smb_proto::command::{FileId, close, create, negotiate, tree_connect};
+use smb_proto::create_context::RequestContext;
 use smb_proto::crypto::SigningAlgorithm;
 use smb_proto::fscc::file_info::{RenameFlags, RenameInformation, SetFileInformation};
 use smb_proto::{Name, NtStatus};
@@ -183,7 +184,7 @@ pub fn create(
         create_disposition: disposition,
         create_options: options,
         name: Name::from(name),
-        contexts: Vec::new(),
+        contexts: vec![RequestContext::QueryOnDiskId],
     }))
 }
 

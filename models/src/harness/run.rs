@@ -39,6 +39,8 @@ pub struct Report {
     pub unique: usize,
     /// Longest of the shortest ways to a state.
     pub depth: usize,
+    /// Each case with its size.
+    pub cases: Vec<String>,
     /// Properties, and in how many cases they were checked.
     pub properties: BTreeMap<(&'static str, &'static str), usize>,
     /// Properties of the kind `sometimes` that were seen.
@@ -70,7 +72,13 @@ impl Report {
     {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let checker = model.checker().threads(threads).finish_when(HasDiscoveries::AnyFailures);
+        let start = std::time::Instant::now();
         let checker = checker.spawn_bfs().join();
+        self.cases.push(format!(
+            "{case}: {} states, {:.1} s",
+            checker.unique_state_count(),
+            start.elapsed().as_secs_f64()
+        ));
         self.states += checker.state_count();
         self.unique += checker.unique_state_count();
         self.depth = self.depth.max(checker.max_depth());
