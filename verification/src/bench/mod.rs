@@ -24,7 +24,7 @@ use bed::Bed;
 use json::Journal;
 use sample::Sample;
 use table::{Row, Table};
-use workload::Case;
+use workload::{Case, Workload};
 
 /// What to run.
 #[derive(Debug, Clone)]
@@ -74,8 +74,12 @@ pub fn run(options: &Options) -> Result<()> {
     let mut journal = Journal::create(options.json.as_deref())?;
     let beds: Vec<Bed> = options.peers.iter().map(|kind| Bed::start(*kind)).collect::<Result<_>>()?;
     let mut table = Table::new(&beds);
+    let mut prepared = None;
     for case in Case::all().into_iter().filter(|case| is_wanted(&options.rows, &case.name())) {
         eprintln!("{}", case.name());
+        if prepared.replace(case.workload) != Some(case.workload) {
+            prepare(case.workload, &beds)?;
+        }
         let row = run_case(case, &beds, options, &mut journal)?;
         journal.row(&row)?;
         table.rows.push(row);
@@ -95,11 +99,17 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// Lays out the files that all rows of a workload share.
+fn prepare(workload: Workload, beds: &[Bed]) -> Result<()> {
+    for bed in beds {
+        bed.empty_share()?;
+        workload.prepare(bed)?;
+    }
+    Ok(())
+}
+
 /// Runs one row's rounds: A B A B.
 fn run_case(case: Case, beds: &[Bed], options: &Options, journal: &mut Journal) -> Result<Row> {
-    for bed in beds {
-        case.workload.prepare(bed)?;
-    }
     let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); beds.len()];
     for round in 0..options.rounds {
         for (bed, samples) in beds.iter().zip(&mut samples) {
@@ -107,9 +117,6 @@ fn run_case(case: Case, beds: &[Bed], options: &Options, journal: &mut Journal) 
             journal.sample(case, bed, round, &sample)?;
             samples.push(sample);
         }
-    }
-    for bed in beds {
-        case.workload.clean_up(bed)?;
     }
     Ok(Row::new(case, samples))
 }

@@ -181,11 +181,6 @@ impl Workload {
             Self::SessionSetup => Ok(()),
         }
     }
-
-    /// Removes them.
-    pub(super) fn clean_up(self, bed: &Bed) -> Result<()> {
-        bed.empty_share()
-    }
 }
 
 fn random_name(worker: usize) -> String {
