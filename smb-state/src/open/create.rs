@@ -203,6 +203,11 @@ impl Shard {
                 self.forget_handle(file.handle, creating.requester.clone(), turn);
                 self.resolve(creating, turn);
             }
+            (Stage::Preparing { object }, StorageReply::Attributes(_))
+                if creating.overwrites() && creating.action == CreateAction::OPENED =>
+            {
+                self.overwrite(creating, object, turn);
+            }
             (Stage::Preparing { object }, StorageReply::Attributes(attributes)) => {
                 self.complete_create(creating, Object { attributes, ..object }, turn);
             }
@@ -346,18 +351,17 @@ impl Shard {
         if creating.action == CreateAction::CREATED {
             return self.complete_create(creating, object, turn);
         }
-        let handle = object.handle;
-        let op = match creating.request.create_disposition {
-            CreateDisposition::SUPERSEDE => {
-                creating.action = CreateAction::SUPERSEDED;
-                StorageOp::Overwrite { handle, initial: Box::new(creating.initial()), supersede: true }
-            }
-            CreateDisposition::OVERWRITE | CreateDisposition::OVERWRITE_IF => {
-                creating.action = CreateAction::OVERWRITTEN;
-                StorageOp::Overwrite { handle, initial: Box::new(creating.initial()), supersede: false }
-            }
-            _ => StorageOp::Open { handle, intent: creating.intent(&object.attributes) },
-        };
+        // Also before an overwrite: the name may have gone between its resolution and the grant. From now on it can't.
+        let op = StorageOp::Open { handle: object.handle, intent: creating.intent(&object.attributes) };
+        creating.stage = Stage::Preparing { object };
+        self.submit(creating.requester.clone(), op, Wait::Create(creating), turn);
+    }
+
+    fn overwrite(&mut self, mut creating: Box<Creating>, object: Object, turn: &mut Turn<'_>) {
+        let supersede = creating.request.create_disposition == CreateDisposition::SUPERSEDE;
+        creating.action = if supersede { CreateAction::SUPERSEDED } else { CreateAction::OVERWRITTEN };
+        let initial = Box::new(creating.initial());
+        let op = StorageOp::Overwrite { handle: object.handle, initial, supersede };
         creating.stage = Stage::Preparing { object };
         self.submit(creating.requester.clone(), op, Wait::Create(creating), turn);
     }
