@@ -57,13 +57,13 @@ pub const MOUNTS: &[Mount] = &[
         label: "3.1.1 sealed",
         options: "vers=3.1.1,seal",
         directory: "sealed-311",
-        shown: &["Dialect 0x311", "encrypted"],
+        shown: &["Dialect 0x311", "Encrypted"],
     },
     Mount {
         label: "3.0 sealed",
         options: "vers=3.0,seal",
         directory: "sealed-30",
-        shown: &["Dialect 0x300", "encrypted"],
+        shown: &["Dialect 0x300", "Encrypted"],
     },
     Mount { label: "2.1", options: "vers=2.1", directory: "plain-21", shown: &["Dialect 0x210"] },
 ];
