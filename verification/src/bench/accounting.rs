@@ -85,12 +85,14 @@ impl Accounting {
             Self::Tree(root) => descendants(*root),
         }
     }
+}
 
-    /// Removes the group, once the server has ended.
-    pub(super) fn end(self) {
+impl Drop for Accounting {
+    /// Removes the group; the server has to have ended before.
+    fn drop(&mut self) {
         let Self::Group(directory) = self else { return };
         let deadline = Instant::now() + REMOVAL_LIMIT;
-        while let Err(error) = fs::remove_dir(&directory) {
+        while let Err(error) = fs::remove_dir(&*directory) {
             if Instant::now() > deadline {
                 eprintln!("removing {}: {error}", directory.display());
                 return;
