@@ -256,7 +256,11 @@ impl DirectoryEntry {
             *(if shared { &mut entry.reparse_tag } else { &mut entry.ea_size }) = value;
         }
         if layout.reparse_tag {
-            entry.reparse_tag = fields.u32()?;
+            let tag = fields.u32()?;
+            // Without the attribute the field means nothing, whatever it holds.
+            if entry.attributes.contains(FileAttributes::REPARSE_POINT) {
+                entry.reparse_tag = tag;
+            }
         }
         if layout.short_name && layout.short_name_first() {
             entry.short_name = fields.short_name()?;
@@ -440,5 +444,15 @@ mod tests {
         let bytes = Bytes::from(writer.finish());
         assert_eq!(bytes.len(), 3 + 30);
         assert_eq!(parse(FileInfoClass::NAMES, &bytes.slice(3..)).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_tag_without_a_reparse_point_is_none() {
+        let mut writer = DirectoryWriter::new(FileInfoClass::ID_EXTD_DIRECTORY, 4096).unwrap();
+        let entry = DirectoryEntry { name: "a".into(), ..DirectoryEntry::default() };
+        assert!(writer.push(&entry));
+        let mut bytes = writer.finish();
+        bytes[68..72].fill(7);
+        assert_eq!(parse(FileInfoClass::ID_EXTD_DIRECTORY, &bytes.into()), Ok(vec![entry]));
     }
 }

@@ -33,9 +33,7 @@ impl SnapshotArray {
     /// The array of all `snapshots`, or the announcement of it if it doesn't fit in `max_output` bytes.
     #[must_use]
     pub fn fit(snapshots: Vec<Name>, max_output: usize) -> Self {
-        let tokens = snapshots.iter().map(|token| token.wire_len().saturating_add(2));
-        // The array ends with a null character of its own, which stands there even when nothing else does.
-        let size = tokens.fold(2, usize::saturating_add);
+        let size = array_size(&snapshots);
         let (number_of_snapshots, array_size) = (wire::length_u32(snapshots.len()), wire::length_u32(size));
         let has_room = size.saturating_add(FIXED) <= max_output;
         Self { number_of_snapshots, array_size, snapshots: if has_room { snapshots } else { Vec::new() } }
@@ -59,7 +57,12 @@ impl SnapshotArray {
         if wire::length_u32(snapshots.len()) != fixed.number_returned {
             return Err(Malformed("snapshot array: number of tokens"));
         }
-        let (number_of_snapshots, array_size) = (fixed.number_of_snapshots, fixed.array_size);
+        // What stands behind the last token is not kept, nor counted. Without tokens the size is what they would take.
+        let array_size = match snapshots.as_slice() {
+            [] => fixed.array_size,
+            tokens => wire::length_u32(array_size(tokens)),
+        };
+        let number_of_snapshots = fixed.number_of_snapshots;
         Ok(Self { number_of_snapshots, array_size, snapshots })
     }
 
@@ -81,6 +84,13 @@ impl SnapshotArray {
             wire::put_utf16(out, &[0]);
         }
     }
+}
+
+/// Bytes that tokens take with their ends. The array ends with a null character of its own, which stands there even
+/// when nothing else does.
+fn array_size(tokens: &[Name]) -> usize {
+    const END: usize = 2;
+    tokens.iter().map(|token| token.wire_len().saturating_add(END)).fold(END, usize::saturating_add)
 }
 
 /// Seconds in a day.
@@ -254,5 +264,16 @@ mod tests {
         ] {
             assert_eq!(gmt_token_time(&text.into()), None, "{text}");
         }
+    }
+
+    #[test]
+    fn bytes_behind_the_last_token_are_not_kept() {
+        let array = SnapshotArray::fit(vec!["@GMT-2026.01.02-03.04.05".into()], 400);
+        let mut bytes = Vec::new();
+        array.emit(&mut bytes);
+        bytes.extend_from_slice(b"rest");
+        let size = bytes.len() - FIXED;
+        bytes[8..12].copy_from_slice(&u32::try_from(size).unwrap().to_le_bytes());
+        assert_eq!(SnapshotArray::parse(&bytes), Ok(array));
     }
 }
