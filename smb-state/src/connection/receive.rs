@@ -79,6 +79,10 @@ impl Shard {
             self.on_cancel(connection, &request, turn);
             return self.run_next(connection, waiting, done, inherited, turn);
         }
+        if matches!(request.command, Command::Unreadable(CommandCode::Cancel)) {
+            // Names nothing that could be cancelled, and like every CANCEL gets no answer (3.3.5.16).
+            return self.run_next(connection, waiting, done, inherited, turn);
+        }
         let first = done.is_empty();
         if request.related && !first {
             request.session = inherited.session;
