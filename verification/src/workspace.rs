@@ -61,11 +61,20 @@ pub fn build_apart(package: &Path, program: &str) -> Result<PathBuf> {
 
 /// Runs `cargo test --workspace`, shows its output and counts its tests.
 pub fn cargo_test() -> Result<Totals> {
-    let mut child = cargo()?
-        .args(["test", "--workspace", "--no-fail-fast"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cargo")?;
+    let mut command = cargo()?;
+    command.args(["test", "--workspace", "--no-fail-fast"]);
+    counted(command)
+}
+
+/// Runs `cargo test` in a package that is a workspace of its own, with the lock file as committed.
+pub fn cargo_test_apart(package: &Path, target: &Path) -> Result<Totals> {
+    let mut command = cargo()?;
+    command.args(["test", "--no-fail-fast", "--locked"]).current_dir(package).env("CARGO_TARGET_DIR", target);
+    counted(command)
+}
+
+fn counted(mut command: Command) -> Result<Totals> {
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cargo")?;
     let mut totals = Totals::default();
     for line in BufReader::new(child.stdout.take().context("cargo's output")?).lines() {
         let line = line?;
@@ -90,7 +99,7 @@ fn cargo_build(arguments: &[&str]) -> Result<()> {
 }
 
 /// Cargo in the workspace, building where this program was built.
-fn cargo() -> Result<Command> {
+pub(crate) fn cargo() -> Result<Command> {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root_dir()).env("CARGO_TARGET_DIR", target_dir()?);
     // Cargo's own variables for this package would make dependants of env!() rebuild.
