@@ -6,6 +6,8 @@
 
 pub mod bench;
 pub mod client;
+pub mod fuzz;
+pub mod hostile;
 pub mod install;
 pub mod interop;
 pub mod kernel_client;

@@ -1,12 +1,13 @@
 //! Command line of the verification runner.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use verification::peer::PeerKind;
 use verification::report::Totals;
-use verification::{bench, install, interop, kernel_client, torture, workspace};
+use verification::{bench, fuzz, hostile, install, interop, kernel_client, torture, workspace};
 
 /// Tests the server with the clients and the test suite that others wrote, and compares its speed with smbd's.
 #[derive(Parser)]
@@ -91,6 +92,24 @@ enum Command {
     /// The part of kernel-client that runs in the virtual machine
     #[command(hide = true)]
     KernelGuest(kernel_client::guest::Arguments),
+    /// Hostile peers against the running server
+    Hostile {
+        /// Run only checks whose name contains one of these
+        #[arg(long, value_name = "TEXT", num_args = 1..)]
+        filter: Vec<String>,
+    },
+    /// Bad input: the targets of verification/fuzz under a fuzzing engine, with executions and CPU time of each
+    Fuzz {
+        /// CPU minutes for each target
+        #[arg(long, value_name = "MINUTES", conflicts_with = "total_minutes")]
+        minutes_per_target: Option<f64>,
+        /// CPU minutes for all targets together
+        #[arg(long, value_name = "MINUTES", default_value_t = 30.0)]
+        total_minutes: f64,
+        /// Run only targets whose name contains one of these
+        #[arg(long, value_name = "TEXT", num_args = 1..)]
+        targets: Vec<String>,
+    },
     /// Print the name of every smbtorture test with its expected result and reason
     List,
 }
@@ -151,6 +170,18 @@ fn run(command: Command) -> Result<Option<Totals>> {
             kernel_client::guest::run(&arguments);
             Ok(None)
         }
+        Command::Hostile { filter } => {
+            PeerKind::Leasehold.prepare()?;
+            hostile::run(&filter).map(Some)
+        }
+        Command::Fuzz { minutes_per_target, total_minutes, targets } => {
+            let options = fuzz::Options {
+                per_target: minutes_per_target.map(minutes),
+                total: minutes(total_minutes),
+                filter: targets,
+            };
+            fuzz::run(&options).map(Some)
+        }
         Command::List => torture::print_list().map(|()| None),
     }
 }
@@ -161,9 +192,15 @@ fn test_everything(workers: usize) -> Totals {
     totals.stage("packages", || install::ensure(install::ALL).map(|()| Totals::default()));
     totals.stage("build", || workspace::build_release().map(|()| Totals::default()));
     totals.stage("cargo test", workspace::cargo_test);
+    totals.stage("bad input", fuzz::replay);
+    totals.stage("hostile peers", || hostile::run(&[]));
     totals.stage("interoperability", || interop::run(PeerKind::Leasehold, &[]));
     totals.stage("smbtorture", || torture::run(&torture::Options::all(PeerKind::Leasehold, workers)));
     totals
+}
+
+fn minutes(minutes: f64) -> Duration {
+    Duration::try_from_secs_f64(minutes * 60.0).unwrap_or_default()
 }
 
 fn finish(totals: &Totals) -> ExitCode {

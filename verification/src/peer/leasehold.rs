@@ -20,9 +20,9 @@ pub(super) fn spawn(site: &Site) -> Result<Child> {
     let log = OpenOptions::new().create(true).append(true).open(site.log_file())?;
     let mut command = Command::new(workspace::server_program()?);
     command.arg("serve");
-    match site.purpose {
-        Purpose::Conformance => give_arguments(&mut command, site),
-        Purpose::Speed => {
+    match (site.purpose, site.authentication_timeout_s) {
+        (Purpose::Conformance, None) => give_arguments(&mut command, site),
+        (Purpose::Speed, _) | (Purpose::Conformance, Some(_)) => {
             command.arg("--config").arg(lay_out(site)?);
         }
     }
@@ -49,7 +49,7 @@ fn give_arguments(command: &mut Command, site: &Site) {
     }
 }
 
-/// Everything in a configuration file, which alone can say that signatures are not required.
+/// Everything in a configuration file, which alone can say that signatures are not required, and can set limits.
 fn lay_out(site: &Site) -> Result<PathBuf> {
     let file = site.directory().join("leasehold.toml");
     if file.exists() {
@@ -59,10 +59,14 @@ fn lay_out(site: &Site) -> Result<PathBuf> {
     for user in &site.users {
         add_user(&users, user.name, user.password)?;
     }
-    let mut text = format!(
-        "[server]\nlisten = [\"{}\"]\nusers_file = \"users\"\nstate_dir = \"state\"\nsigning = \"possible\"\n",
-        site.address
-    );
+    let mut text =
+        format!("[server]\nlisten = [\"{}\"]\nusers_file = \"users\"\nstate_dir = \"state\"\n", site.address);
+    if site.purpose == Purpose::Speed {
+        text.push_str("signing = \"possible\"\n");
+    }
+    if let Some(timeout_s) = site.authentication_timeout_s {
+        writeln!(text, "[limits]\nauthentication_timeout_seconds = {timeout_s}")?;
+    }
     for share in &site.shares {
         writeln!(text, "[[share]]\nname = {:?}\npath = {:?}", share.name, share.path)?;
     }

@@ -79,6 +79,8 @@ pub struct Site {
     pub short_names: bool,
     /// What the server is set for.
     pub purpose: Purpose,
+    /// How long leasehold waits for a peer to authenticate, in seconds, if not as long as it does by default.
+    pub authentication_timeout_s: Option<u32>,
 }
 
 /// What a server is set for.
@@ -115,6 +117,7 @@ impl Site {
             users,
             short_names: true,
             purpose: Purpose::Conformance,
+            authentication_timeout_s: None,
         })
     }
 
