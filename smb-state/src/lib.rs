@@ -11,7 +11,7 @@
 //! * [`event`], [`action`], [`request`], [`response`], [`storage`], [`timer`], [`ids`], [`config`]: what passes in and out
 //! * [`endpoint`]: a connection's keys, hashes and codec; shares no state with the shard
 //! * [`message`]: what machines say to each other, within a shard and between shards
-//! * [`connection`], [`session`], [`open`], [`file`], [`namespace`], [`client`]: the machines
+//! * [`connection`], [`session`], [`open`], [`mod@file`], [`namespace`], [`client`]: the machines
 
 pub mod action;
 pub mod client;

@@ -5,7 +5,7 @@
 //!          (directories only)                     ^--------------- Again, COLLISION -------------------'
 //! ```
 //! Reservations are taken in ascending order (shards' paths, then the name, then the file that is replaced) and nobody waits
-//! for a client while holding one. Whatever the outcome, [`Shard::end_rename`] gives all of it back.
+//! for a client while holding one. Whatever the outcome, `Shard::end_rename` gives all of it back.
 //!
 //! Not done: POSIX rename semantics.
 
