@@ -33,7 +33,7 @@ pub(crate) struct ServeArguments {
     /// A directory to serve under a name of its own.
     #[arg(long, value_name = "NAME=PATH", value_parser = parse_share)]
     pub(crate) share: Vec<(String, PathBuf)>,
-    /// A user who may log on; the password is taken from the environment variable LEASEHOLD_PASSWORD_<NAME>
+    /// A user who may log on; the password is taken from the environment variable `LEASEHOLD_PASSWORD_<NAME>`
     /// (upper case, `_` for everything but letters and digits).
     #[arg(long, value_name = "NAME")]
     pub(crate) user: Vec<String>,
