@@ -32,6 +32,10 @@ const SCRATCH_UNAUTHENTICATED: usize = 4 << 10;
 const DIRECT: usize = 16 << 10;
 /// Unsent bytes that are written before more frames are handled.
 const WRITE_EARLY: usize = 512 << 10;
+/// Unsent memory at which a connection that isn't authenticated is no longer read from.
+const UNSENT_UNAUTHENTICATED: usize = 64 << 10;
+/// What an unsent frame costs beside its bytes: room for headers that wasn't used, bookkeeping, the allocator's share.
+const FRAME_COST: usize = 512;
 /// Slices in one vectored write.
 const SLICES: usize = 64;
 
@@ -145,7 +149,7 @@ impl Connection {
                     Ok(()) => {}
                 }
             }
-            if self.deaf || self.unsent.bytes > self.hub.bounds.unsent_max {
+            if self.deaf || self.unsent.held() > self.unsent_max() {
                 break;
             }
             if budget == 0 {
@@ -166,6 +170,12 @@ impl Connection {
 
     fn authenticated(&self) -> bool {
         self.endpoint.frame_max() > self.hub.endpoint_options.unauthenticated_frame_max as usize
+    }
+
+    /// Unsent memory at which nothing more is read: a peer that takes no answers gets no more of them.
+    fn unsent_max(&self) -> usize {
+        let bound = self.hub.bounds.unsent_max;
+        if self.authenticated() { bound } else { bound.min(UNSENT_UNAUTHENTICATED) }
     }
 
     /// Carries out what shards left here and steps what storage left here, until nothing is left.
@@ -307,7 +317,10 @@ impl Connection {
         if self.unread.is_empty() && self.unread.capacity() > 0 {
             self.unread = BytesMut::new();
         }
-        let held = if self.authenticated() { 0 } else { self.framer.held() + self.unread.capacity() };
+        let held = match self.authenticated() {
+            true => 0,
+            false => self.framer.held() + self.unread.capacity() + self.unsent.held(),
+        };
         let total = &self.hub.unauthenticated_bytes;
         if held > self.charged {
             let more = held - self.charged;
@@ -346,6 +359,11 @@ struct Unsent {
 }
 
 impl Unsent {
+    /// Memory held. Of answers to tiny requests the bytes are the smallest part.
+    fn held(&self) -> usize {
+        self.bytes + self.frames.len() * FRAME_COST
+    }
+
     fn extend(&mut self, frames: impl Iterator<Item = Bytes>) {
         for frame in frames {
             self.bytes += frame.len();
