@@ -193,6 +193,7 @@ fn test_everything(workers: usize) -> Totals {
     totals.stage("build", || workspace::build_release().map(|()| Totals::default()));
     totals.stage("cargo test", workspace::cargo_test);
     totals.stage("bad input", fuzz::replay);
+    totals.stage("hostile peers", || hostile::run(&[]));
     totals.stage("interoperability", || interop::run(PeerKind::Leasehold, &[]));
     totals.stage("smbtorture", || torture::run(&torture::Options::all(PeerKind::Leasehold, workers)));
     totals
