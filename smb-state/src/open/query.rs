@@ -6,6 +6,7 @@ use smb_proto::Name;
 use smb_proto::NtStatus;
 use smb_proto::access::AccessMask;
 use smb_proto::command::create::CreateOptions;
+use smb_proto::command::negotiate::Dialect;
 use smb_proto::command::query_info::SecurityInformation;
 use smb_proto::fscc::Fit;
 use smb_proto::fscc::class::{FileInfoClass, FsInfoClass};
@@ -143,6 +144,10 @@ impl Shard {
             FileInfoClass::STREAM => {
                 let op = StorageOp::Streams { handle: open.handle };
                 self.submit_for(request, op, Then::Query(Query::Streams { length_max }), turn);
+            }
+            // Known to 3.1.1 only (3.3.5.20.1).
+            FileInfoClass::NORMALIZED_NAME if request.execution.terms.dialect != Dialect::SMB_3_1_1 => {
+                return Err(NtStatus::NOT_SUPPORTED);
             }
             FileInfoClass::NORMALIZED_NAME => {
                 let op = StorageOp::Path { handle: open.handle };
