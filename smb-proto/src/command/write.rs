@@ -86,10 +86,12 @@ impl Request {
         if channel == Channel::NONE && (data_offset > DATA_OFFSET_MAX || is_before_body) {
             return Err(Malformed("WRITE request: DataOffset"));
         }
+        // Without a channel these fields have no meaning, whatever they hold (2.2.21).
+        let info_length = if channel == Channel::NONE { 0 } else { usize::from(fixed.channel_info_length) };
         let channel_info = wire::slice(
             message,
             usize::from(fixed.channel_info_offset),
-            usize::from(fixed.channel_info_length),
+            info_length,
             "WRITE request: channel information",
         )?;
         Ok(Self {
@@ -248,11 +250,17 @@ mod tests {
     #[test]
     fn hostile_offsets_are_refused() {
         let good = message(|out| request(&[7; 300]).emit(out)).to_vec();
-        // DataOffset in the header, in the fixed part, above 0x100; Length; WriteChannelInfoLength.
-        for (position, value) in [(66, 0), (66, 0x6F), (67, 2), (71, 0x80), (69, 9), (107, 0xFF)] {
+        // DataOffset in the header, in the fixed part, above 0x100; Length.
+        for (position, value) in [(66, 0), (66, 0x6F), (67, 2), (71, 0x80), (69, 9)] {
             let mut bytes = good.clone();
             bytes[position] = value;
             assert!(Request::parse(&bytes.into()).is_err(), "{position}");
         }
+        // WriteChannelInfoLength counts with a channel only.
+        let mut bytes = good;
+        bytes[107] = 0xFF;
+        assert!(Request::parse(&bytes.clone().into()).is_ok_and(|request| request.channel_info.is_empty()));
+        bytes[96] = 1;
+        assert!(Request::parse(&bytes.into()).is_err());
     }
 }
