@@ -1,7 +1,5 @@
 //! What can happen to a shard.
 
-use smb_proto::FileTime;
-
 use crate::config::{Limits, Share};
 use crate::ids::{BufferId, ConnectionId, MessageId, SessionId, ShardId, ShareId, Token};
 use crate::message::Envelope;
@@ -134,13 +132,4 @@ pub enum Admin {
     EndShare(ShareId),
     /// Stop: end every connection once its responses are out.
     Shutdown,
-}
-
-/// Facts about the server that are fixed when it starts and appear on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-pub struct StartFacts {
-    /// ServerGuid.
-    pub server_guid: [u8; 16],
-    /// ServerStartTime; NEGOTIATE answers carry zero instead, as current servers do.
-    pub started: FileTime,
 }

@@ -1,4 +1,4 @@
-//! Writes, reads, lists, renames and deletes with an SMB client from crates.io.
+//! Writes, reads, lists, renames and deletes with an SMB client that others publish.
 //!
 //! Usage: `rust-clients CLIENT ADDRESS SHARE DIALECT MODE`, with SMB_USER and SMB_PASSWORD in the environment. CLIENT is
 //! `smb2` (MODE `plain` or `compress`; it speaks the newest dialect only). Prints OK

@@ -1,4 +1,4 @@
-//! The client `smb2` from crates.io, in the crate `rust-clients` beside this one.
+//! The client `smb2` that others publish, in the crate `rust-clients` beside this one.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
