@@ -363,7 +363,7 @@ fn a_change_of_case_on_the_way_is_followed() {
     assert!(matches!(client.call(StorageOp::Volume), StorageReply::Volume(_)));
 }
 
-/// File systems differ in reads that don't wait, holes and attributes: the suite also runs in memory where there is one.
+/// File systems differ in reads that don't wait, holes and attributes: the suite also runs on tmpfs.
 #[test]
 fn passes_the_suite_on_tmpfs() {
     let probe = tempfile::tempdir_in("/dev/shm").expect("this test needs tmpfs at /dev/shm");
