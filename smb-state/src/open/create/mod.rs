@@ -15,48 +15,29 @@
 
 use smb_proto::NtStatus;
 use smb_proto::access::AccessMask;
-use smb_proto::attributes::FileAttributes;
-use smb_proto::command::create::{
-    CreateAction, CreateDisposition, CreateOptions, Request, Response, ResponseFlags, ShareAccess,
-};
-use smb_proto::command::oplock_break::OplockLevel;
-use smb_proto::create_context::{MaximalAccess, OnDiskId, RequestContext, ResponseContext};
+use smb_proto::command::create::{CreateAction, CreateDisposition, CreateOptions, Request};
+use smb_proto::create_context::RequestContext;
 use smb_proto::fscc::ea::{self, FullEa};
-use smb_proto::fscc::name::{NameError, StreamPath, StreamType};
+use smb_proto::fscc::name::{StreamPath, StreamType};
 use smb_proto::{FileTime, Name};
 
 use super::{Open, State};
-use crate::file::{FileAsk, Grant, Link};
+use crate::file::{FileAsk, Link};
 use crate::ids::{FileKey, FileNumber, Handle, OpenId};
 use crate::message::{Address, Answer, Execution, Finished, Message, Origin};
 use crate::namespace::NamespaceAsk;
 use crate::request::Command;
 use crate::response::Body;
-use crate::session::TreeConnect;
 use crate::shard::{Shard, Turn, Wait};
-use crate::storage::{
-    Attributes, Initial, Intent, Kind, Object, Requester, Resolved, StorageOp, StorageReply, VolumeCaps,
-};
+use crate::storage::{Kind, Object, Requester, Resolved, StorageOp, StorageReply, VolumeCaps};
+
+mod answer;
+mod check;
+
+use check::{check_access, check_parameters, parse_path};
 
 /// How often a CREATE runs again from its name before it gives up.
 const TRIES_MAX: u8 = 16;
-/// Attributes that a client can give a new file (MS-FSA 2.1.5.1.1).
-const SETTABLE: FileAttributes = FileAttributes(
-    FileAttributes::READONLY.0
-        | FileAttributes::HIDDEN.0
-        | FileAttributes::SYSTEM.0
-        | FileAttributes::ARCHIVE.0
-        | FileAttributes::TEMPORARY.0
-        | FileAttributes::OFFLINE.0
-        | FileAttributes::NOT_CONTENT_INDEXED.0,
-);
-/// Access bits without a meaning (MS-FSA 2.1.5.1).
-const UNDEFINED_ACCESS: AccessMask = AccessMask(0x0CE0_FE00);
-/// Options that a server refuses with NOT_SUPPORTED: opening by file id, opportunistic filters and the one called tree
-/// connection.
-const UNSUPPORTED_OPTIONS: CreateOptions = CreateOptions(0x0010_2080);
-/// Options without a meaning.
-const UNDEFINED_OPTIONS: CreateOptions = CreateOptions(0xFF00_0000);
 /// A CREATE in progress.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Creating {
@@ -524,204 +505,6 @@ impl Creating {
     fn makes(&self) -> bool {
         !matches!(self.request.create_disposition, CreateDisposition::OPEN | CreateDisposition::OVERWRITE)
     }
-
-    /// Checks that need the object's attributes (MS-FSA 2.1.5.1 phase 7, 2.1.5.1.2).
-    fn check_existing(&self, attributes: &Attributes) -> Result<(), NtStatus> {
-        let options = self.request.create_options;
-        let is_stream = self.path.stream().is_some();
-        let is_directory = attributes.kind == Kind::Directory && !is_stream;
-        let creates = self.request.create_disposition == CreateDisposition::CREATE;
-        if is_directory {
-            if options.contains(CreateOptions::NON_DIRECTORY_FILE)
-                || self.path.stream_type() == Some(StreamType::Data)
-            {
-                return Err(if creates {
-                    NtStatus::OBJECT_NAME_COLLISION
-                } else {
-                    NtStatus::FILE_IS_A_DIRECTORY
-                });
-            }
-            if self.path.is_root() && (self.overwrites() || creates) {
-                return Err(if creates { NtStatus::OBJECT_NAME_COLLISION } else { NtStatus::ACCESS_DENIED });
-            }
-            if creates || self.overwrites() {
-                return Err(NtStatus::OBJECT_NAME_COLLISION);
-            }
-        } else {
-            if creates {
-                return Err(NtStatus::OBJECT_NAME_COLLISION);
-            }
-            if self.wants_directory() {
-                return Err(NtStatus::NOT_A_DIRECTORY);
-            }
-            if self.path.trailing_separator() {
-                return Err(NtStatus::OBJECT_NAME_INVALID);
-            }
-        }
-        self.check_attributes(attributes, is_directory, is_stream)
-    }
-
-    fn check_attributes(
-        &self,
-        attributes: &Attributes,
-        is_directory: bool,
-        is_stream: bool,
-    ) -> Result<(), NtStatus> {
-        let read_only = attributes.dos.contains(FileAttributes::READONLY);
-        let writes = AccessMask::WRITE_DATA.with(AccessMask::APPEND_DATA);
-        let desired = self.request.desired_access.map_generic();
-        if self.overwrites() && !is_stream {
-            for needed in [FileAttributes::HIDDEN, FileAttributes::SYSTEM] {
-                if attributes.dos.contains(needed) && !self.request.file_attributes.contains(needed) {
-                    return Err(NtStatus::ACCESS_DENIED);
-                }
-            }
-        }
-        if read_only && !is_directory && (desired.intersects(writes) || self.overwrites()) {
-            return Err(NtStatus::ACCESS_DENIED);
-        }
-        if read_only && self.request.create_options.contains(CreateOptions::DELETE_ON_CLOSE) {
-            return Err(NtStatus::CANNOT_DELETE);
-        }
-        Ok(())
-    }
-
-    /// Checks for a name that leads nowhere (MS-FSA 2.1.5.1 phase 6, 2.1.5.1.1).
-    fn check_new(&self) -> Result<(), NtStatus> {
-        if !self.makes() {
-            return Err(NtStatus::OBJECT_NAME_NOT_FOUND);
-        }
-        if self.caps.read_only {
-            return Err(NtStatus::MEDIA_WRITE_PROTECTED);
-        }
-        if !self.maximal.contains(AccessMask::ADD_FILE) {
-            return Err(NtStatus::ACCESS_DENIED);
-        }
-        let attributes = self.request.file_attributes;
-        if self.wants_directory() && attributes.contains(FileAttributes::TEMPORARY) {
-            return Err(NtStatus::INVALID_PARAMETER);
-        }
-        if !self.wants_directory() && self.path.trailing_separator() {
-            return Err(NtStatus::OBJECT_NAME_INVALID);
-        }
-        let deletes = self.request.create_options.contains(CreateOptions::DELETE_ON_CLOSE);
-        if deletes && attributes.contains(FileAttributes::READONLY) {
-            return Err(NtStatus::CANNOT_DELETE);
-        }
-        Ok(())
-    }
-
-    fn check_new_stream(&self, file: &Attributes) -> Result<(), NtStatus> {
-        if !self.makes() {
-            return Err(NtStatus::OBJECT_NAME_NOT_FOUND);
-        }
-        if self.wants_directory() {
-            return Err(NtStatus::NOT_A_DIRECTORY);
-        }
-        if self.caps.read_only {
-            return Err(NtStatus::MEDIA_WRITE_PROTECTED);
-        }
-        let writes = self.maximal.contains(AccessMask::WRITE_DATA);
-        if !writes || file.dos.contains(FileAttributes::READONLY) {
-            return Err(NtStatus::ACCESS_DENIED);
-        }
-        Ok(())
-    }
-
-    /// What the open is granted.
-    fn granted(&self, attributes: &Attributes) -> AccessMask {
-        let desired = self.request.desired_access.map_generic();
-        let granted = desired.without(AccessMask::MAXIMUM_ALLOWED);
-        if desired.contains(AccessMask::MAXIMUM_ALLOWED) {
-            granted.with(self.maximum(attributes))
-        } else {
-            granted
-        }
-    }
-
-    fn maximum(&self, attributes: &Attributes) -> AccessMask {
-        let made = self.action == CreateAction::CREATED;
-        if attributes.dos.contains(FileAttributes::READONLY) && attributes.kind == Kind::File && !made {
-            self.maximal.without(AccessMask::WRITE_DATA.with(AccessMask::APPEND_DATA))
-        } else {
-            self.maximal
-        }
-    }
-
-    fn grant(&self, object: &Object) -> Grant {
-        let mut access = self.granted(&object.attributes);
-        if self.overwrites() && self.action == CreateAction::OPENED {
-            // Overwriting is writing, whatever the open itself may do (MS-FSA 2.1.5.1.2).
-            let implied = if self.request.create_disposition == CreateDisposition::SUPERSEDE {
-                AccessMask::DELETE
-            } else {
-                AccessMask::WRITE_DATA
-            };
-            access = access.with(implied);
-        }
-        Grant {
-            stream: object.stream.folded(),
-            access,
-            share: ShareAccess(self.request.share_access.0),
-            link: Link { parent: object.parent, name: object.name.folded() },
-            delete_on_close: self.request.create_options.contains(CreateOptions::DELETE_ON_CLOSE),
-        }
-    }
-
-    fn intent(&self, attributes: &Attributes) -> Intent {
-        let granted = self.granted(attributes);
-        let reads = AccessMask::READ_DATA.with(AccessMask::EXECUTE);
-        let writes = AccessMask::WRITE_DATA.with(AccessMask::APPEND_DATA);
-        Intent { read: granted.intersects(reads), write: granted.intersects(writes) }
-    }
-
-    fn initial(&self) -> Initial {
-        let mut dos = self.request.file_attributes.masked(SETTABLE);
-        if !self.wants_directory() {
-            dos = dos.with(FileAttributes::ARCHIVE);
-        }
-        Initial { dos, eas: self.eas.clone(), allocation: self.allocation, security: self.security.clone() }
-    }
-
-    fn response(
-        &self,
-        file_id: smb_proto::command::FileId,
-        access: AccessMask,
-        attributes: &Attributes,
-    ) -> Response {
-        let mut contexts = Vec::new();
-        if let Some(since) = self.wants_maximal {
-            // A client that knows the state since this time has the answer already (3.3.5.9.5).
-            let known = since.is_some_and(|since| since == attributes.last_write && since != FileTime(0));
-            let query_status = if known { NtStatus::NONE_MAPPED } else { NtStatus::SUCCESS };
-            let maximal_access = if known {
-                AccessMask::EMPTY
-            } else {
-                self.maximum(attributes).with(access.masked(self.maximal))
-            };
-            contexts.push(ResponseContext::MaximalAccess(MaximalAccess { query_status, maximal_access }));
-        }
-        if self.wants_disk_id {
-            contexts.push(ResponseContext::OnDiskId(OnDiskId {
-                disk_file_id: attributes.number.0,
-                volume_id: u64::from(self.requester.volume.0),
-            }));
-        }
-        Response {
-            oplock_level: OplockLevel::NONE,
-            flags: ResponseFlags::EMPTY,
-            create_action: self.action,
-            creation_time: attributes.creation,
-            last_access_time: attributes.last_access,
-            last_write_time: attributes.last_write,
-            change_time: attributes.change,
-            allocation_size: attributes.allocation,
-            end_of_file: attributes.end_of_file,
-            file_attributes: attributes.dos,
-            file_id,
-            contexts,
-        }
-    }
 }
 
 /// The path as FileNameInformation shows it, stream included.
@@ -732,87 +515,4 @@ fn shown_path(path: &StreamPath) -> Name {
         units.extend_from_slice(stream.units());
     }
     Name::from_units(units)
-}
-
-fn parse_path(request: &Request, tree: &TreeConnect) -> Result<StreamPath, NtStatus> {
-    let units = request.name.units();
-    // Pipe names come with and without a leading backslash.
-    let units =
-        if tree.caps.pipes { units.strip_prefix(&[u16::from(b'\\')]).unwrap_or(units) } else { units };
-    let path = StreamPath::parse(units).map_err(NameError::status)?;
-    if path.stream().is_some() && !tree.caps.streams {
-        return Err(NtStatus::OBJECT_NAME_INVALID);
-    }
-    Ok(path)
-}
-
-/// Checks of the request alone (MS-SMB2 3.3.5.9, MS-FSA 2.1.5.1 phase 1).
-fn check_parameters(request: &Request, path: &StreamPath, pipe: bool) -> Result<(), NtStatus> {
-    let options = request.create_options;
-    if request.impersonation_level.0 > 3 {
-        return Err(NtStatus::BAD_IMPERSONATION_LEVEL);
-    }
-    if request.create_disposition.0 > CreateDisposition::OVERWRITE_IF.0
-        || !ShareAccess(7).contains(request.share_access)
-        || options.intersects(UNDEFINED_OPTIONS)
-    {
-        return Err(NtStatus::INVALID_PARAMETER);
-    }
-    if options.intersects(UNSUPPORTED_OPTIONS) {
-        return Err(NtStatus::NOT_SUPPORTED);
-    }
-    let access = request.desired_access;
-    if access.is_empty() || access.intersects(UNDEFINED_ACCESS) {
-        return Err(NtStatus::ACCESS_DENIED);
-    }
-    if pipe {
-        return Ok(());
-    }
-    if !FileAttributes::VALID_MASK.contains(request.file_attributes) {
-        return Err(NtStatus::INVALID_PARAMETER);
-    }
-    let directory = options.contains(CreateOptions::DIRECTORY_FILE);
-    let non_directory = options.contains(CreateOptions::NON_DIRECTORY_FILE);
-    let whole_directory = matches!(
-        request.create_disposition,
-        CreateDisposition::SUPERSEDE | CreateDisposition::OVERWRITE | CreateDisposition::OVERWRITE_IF
-    );
-    if directory && (non_directory || whole_directory) {
-        return Err(NtStatus::INVALID_PARAMETER);
-    }
-    let deletes = options.contains(CreateOptions::DELETE_ON_CLOSE);
-    let may_delete = access.map_generic().intersects(AccessMask::DELETE.with(AccessMask::MAXIMUM_ALLOWED));
-    if deletes && !may_delete {
-        return Err(NtStatus::ACCESS_DENIED);
-    }
-    if directory && (path.stream().is_some() || path.stream_type() == Some(StreamType::Data)) {
-        return Err(NtStatus::NOT_A_DIRECTORY);
-    }
-    if path.trailing_separator() && non_directory {
-        return Err(NtStatus::OBJECT_NAME_INVALID);
-    }
-    Ok(())
-}
-
-/// The share bounds what anybody can do through it.
-fn check_access(request: &Request, tree: &TreeConnect) -> Result<(), NtStatus> {
-    let desired = request.desired_access.map_generic().without(AccessMask::MAXIMUM_ALLOWED);
-    if desired.contains(AccessMask::ACCESS_SYSTEM_SECURITY) {
-        return Err(NtStatus::PRIVILEGE_NOT_HELD);
-    }
-    if !tree.maximal_access.contains(desired) {
-        return Err(NtStatus::ACCESS_DENIED);
-    }
-    let changes = matches!(
-        request.create_disposition,
-        CreateDisposition::SUPERSEDE | CreateDisposition::OVERWRITE | CreateDisposition::OVERWRITE_IF
-    );
-    if changes && !tree.maximal_access.contains(AccessMask::WRITE_DATA) {
-        return Err(if tree.caps.read_only {
-            NtStatus::MEDIA_WRITE_PROTECTED
-        } else {
-            NtStatus::ACCESS_DENIED
-        });
-    }
-    Ok(())
 }
