@@ -42,6 +42,7 @@ pub fn config(shards: u16, limits: Limits, pipes: bool) -> Config {
             encrypted: false,
             allowed: Allowed::Users,
         }],
+        interfaces: Vec::new(),
     }
 }
 

@@ -499,7 +499,7 @@ impl World {
                     self.respond(connection, response, seen);
                 }
             }
-            Output::Authenticate { session, message, token } => {
+            Output::Authenticate { session, message, token } | Output::Bind { session, message, token } => {
                 self.proofs.insert((connection, message), session);
                 self.release(token);
             }
@@ -515,7 +515,10 @@ impl World {
                 wire.keys.remove(&session);
             }
             Output::Disconnect => wire.closing = true,
-            Output::Negotiated(_) | Output::ContinueHash { .. } | Output::DropAuthentication { .. } => {}
+            Output::Negotiated(_)
+            | Output::ContinueHash { .. }
+            | Output::VerifyBind { .. }
+            | Output::DropAuthentication { .. } => {}
         }
     }
 

@@ -55,7 +55,7 @@ impl Shard {
                 if open.kind == Kind::Pipe {
                     self.cancel_waits_of(id, turn);
                 }
-                if self.opens.get(&id).is_some_and(|open| open.outstanding == 0) {
+                if self.opens.get(&id).is_some_and(|open| open.outstanding.is_empty()) {
                     self.begin_close(id, turn);
                 }
             }

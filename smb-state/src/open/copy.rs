@@ -5,6 +5,7 @@ use smb_proto::access::AccessMask;
 use smb_proto::command::FileId;
 use smb_proto::command::ioctl::{CopyChunk, CopyChunkRequest, CopyChunkResponse, FsctlCode};
 
+use super::channel_sequence::Ticket;
 use super::{OpenRequest, State};
 use crate::ids::OpenId;
 use crate::message::{Finished, Origin};
@@ -87,9 +88,10 @@ impl Shard {
             );
             return Ok(());
         }
-        for id in [source, request.open] {
+        // The request is the target's (3.3.5.15.6); the source only has to stay.
+        for (id, ticket) in [(source, Ticket::UNCOUNTED), (request.open, request.origin.ticket)] {
             if let Some(open) = self.opens.get_mut(&id) {
-                open.outstanding += 1;
+                open.outstanding.begin(ticket);
             }
         }
         let copying = Copying {
@@ -155,8 +157,8 @@ impl Shard {
             total_bytes_written: copying.done.saturating_add(partial),
         };
         answer_copy(copying.origin, copying.file_id, copying.code, status, response, turn);
-        self.outstanding_done(copying.source, turn);
-        self.outstanding_done(copying.target, turn);
+        self.outstanding_done(copying.source, Ticket::UNCOUNTED, turn);
+        self.outstanding_done(copying.target, copying.origin.ticket, turn);
     }
 }
 

@@ -54,7 +54,7 @@ impl Shard {
         turn: &mut Turn<'_>,
     ) {
         let Some(open) = self.opens.get_mut(&request.open) else { return };
-        open.outstanding += 1;
+        open.outstanding.begin(request.origin.ticket);
         let requester = open.requester(&request.origin);
         let pending = Pending {
             open: request.open,
@@ -80,7 +80,7 @@ impl Shard {
             let (status, body) = self.outcome(open, then, reply, turn);
             turn.finish(Finished { origin, status, body, open: file_id, spent });
         }
-        self.outstanding_done(open, turn);
+        self.outstanding_done(open, origin.ticket, turn);
     }
 
     fn outcome(

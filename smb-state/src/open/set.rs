@@ -274,14 +274,14 @@ impl Shard {
         let open = self.opens.get(&id).map(|open| open.file_id(id));
         let body = if status.is_error() { Body::Error } else { Body::SetInfo };
         turn.finish(Finished { origin, status, body, open, spent: None });
-        self.outstanding_done(id, turn);
+        self.outstanding_done(id, origin.ticket, turn);
     }
 
     /// Clears the disposition; nothing was outstanding for it yet.
     fn tell_disposition(&mut self, id: OpenId, origin: Origin, delete: bool, turn: &mut Turn<'_>) {
         self.spare_directory(id, turn);
         let Some(open) = self.opens.get_mut(&id) else { return };
-        open.outstanding += 1;
+        open.outstanding.begin(origin.ticket);
         let file = open.file;
         let asker = self.wait(Wait::Disposed(Box::new(Disposing { open: id, origin })));
         turn.post(Address::File(file), Message::AskFile(FileAsk::Dispose { open: id, delete }, asker));

@@ -23,6 +23,9 @@ use crate::response::{Body, Response};
 use crate::shard::Shard;
 use crate::storage::{Attributes, Kind, Object, Resolved, StorageOp, StorageReply, VolumeCaps};
 
+mod bind;
+mod channel_sequence;
+
 const CONNECTION: ConnectionId = ConnectionId::new(ShardId(0), 1);
 
 fn config() -> Config {
@@ -45,6 +48,7 @@ fn config() -> Config {
             encrypted: false,
             allowed: Allowed::Users,
         }],
+        interfaces: Vec::new(),
     }
 }
 
@@ -125,8 +129,8 @@ impl World {
         (*session, *message)
     }
 
-    fn logged_on(self) -> Self {
-        let mut world = self.negotiated();
+    fn authenticated(self) -> Self {
+        let mut world = self;
         let (session, message) = world.setup();
         let actions = world.step(Event::Authenticated {
             connection: CONNECTION,
@@ -145,7 +149,11 @@ impl World {
     }
 
     fn connected(self) -> Self {
-        let mut world = self.logged_on();
+        self.negotiated().authenticated_and_connected()
+    }
+
+    fn authenticated_and_connected(self) -> Self {
+        let mut world = self.authenticated();
         let connect = tree_connect::Request {
             flags: tree_connect::Flags::EMPTY,
             path: Name::from(r"\\server\SHARE"),

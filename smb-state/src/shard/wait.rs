@@ -92,6 +92,11 @@ impl Shard {
         });
     }
 
+    /// A connection is gone while its session goes on: requests of it that would wait for ever end (3.3.7.1).
+    pub(crate) fn cancel_waits_of_connection(&mut self, connection: ConnectionId, turn: &mut Turn<'_>) {
+        self.abandon(NtStatus::CANCELLED, turn, |pending| pending.origin.connection == connection);
+    }
+
     /// An open begins to close: requests that would wait for ever end.
     pub(crate) fn cancel_waits_of(&mut self, open: OpenId, turn: &mut Turn<'_>) {
         self.abandon(NtStatus::CANCELLED, turn, |pending| pending.open == open);

@@ -21,6 +21,7 @@ use smb_proto::fscc::ea::{self, FullEa};
 use smb_proto::fscc::name::{StreamPath, StreamType};
 use smb_proto::{FileTime, Name};
 
+use super::channel_sequence::Outstanding;
 use super::{Open, State};
 use crate::file::{FileAsk, Link};
 use crate::ids::{FileKey, FileNumber, Handle, OpenId};
@@ -89,7 +90,13 @@ impl Shard {
     pub(crate) fn on_create(&mut self, origin: Origin, execution: Execution, turn: &mut Turn<'_>) {
         let Command::Create(request) = execution.request.command else { return };
         match self.begin_create(origin, *request) {
-            Ok(creating) => self.resolve(creating, turn),
+            Ok(creating) => {
+                if let Some(open) = self.opens.get_mut(&creating.open) {
+                    // Where the dialect has no sequence the field is not looked at again.
+                    open.outstanding = Outstanding::new(execution.request.channel_sequence);
+                }
+                self.resolve(creating, turn);
+            }
             Err(status) => {
                 turn.finish(Finished { origin, status, body: Body::Error, open: None, spent: None })
             }
@@ -477,7 +484,7 @@ impl Creating {
             position: 0,
             ea_index: 1,
             listing: false,
-            outstanding: 0,
+            outstanding: Outstanding::default(),
             doomed: false,
         }
     }
