@@ -105,6 +105,7 @@ struct LimitsSection {
     sessions_per_connection: Option<Spanned<u32>>,
     tree_connects_per_session: Option<Spanned<u32>>,
     opens_per_session: Option<Spanned<u32>>,
+    waiting_requests_per_connection: Option<Spanned<u32>>,
     credits: Option<Spanned<u32>>,
     io_size: Option<Spanned<u32>>,
 }
@@ -265,6 +266,11 @@ fn limits(source: &Source<'_>, section: LimitsSection) -> Result<Limits, Wrong> 
             1..1_000_001,
             default.opens_per_session_max,
         )?,
+        async_requests_per_connection_max: source.within(
+            section.waiting_requests_per_connection,
+            1..65_537,
+            default.async_requests_per_connection_max,
+        )?,
         credits_max: u16::try_from(credits).unwrap_or(u16::MAX),
         io_size_max: source.within(section.io_size, 65_536..(8 << 20) + 1, default.io_size_max)?,
         ..default
@@ -401,6 +407,7 @@ mod tests {
             sessions_per_connection = 2
             tree_connects_per_session = 3
             opens_per_session = 4
+            waiting_requests_per_connection = 5
             credits = 512
             io_size = 1048576
             [[share]]
@@ -426,6 +433,7 @@ mod tests {
             sessions_per_connection_max: 2,
             tree_connects_per_session_max: 3,
             opens_per_session_max: 4,
+            async_requests_per_connection_max: 5,
             credits_max: 512,
             io_size_max: 1 << 20,
             ..Limits::default()

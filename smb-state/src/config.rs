@@ -98,6 +98,8 @@ pub struct Limits {
     pub tree_connects_per_session_max: u32,
     /// Opens of one session.
     pub opens_per_session_max: u32,
+    /// Requests of one connection that wait with an interim response.
+    pub async_requests_per_connection_max: u32,
     /// Credits outstanding to one client connection.
     pub credits_max: u16,
     /// Bytes of one READ, WRITE or transaction from 2.1 on; a multiple of 65536. 2.0.2 has 65536.
@@ -126,6 +128,7 @@ impl Default for Limits {
             sessions_per_connection_max: 256,
             tree_connects_per_session_max: 1024,
             opens_per_session_max: 65_536,
+            async_requests_per_connection_max: 512,
             credits_max: 8192,
             io_size_max: 8 << 20,
             file_size_max: (16 << 40) - (64 << 10),

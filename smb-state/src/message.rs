@@ -6,6 +6,7 @@
 //! | [`Message::Execute`] | connection | session | answered USER_SESSION_DELETED |
 //! | [`Message::Finish`] | session, open | connection | its payload is released |
 //! | [`Message::Cancel`] | connection | session | nothing to cancel |
+//! | [`Message::Interim`] | whoever lets a request wait | connection | nobody is left to tell |
 //! | [`Message::ChannelLost`] | connection | session | nothing to do |
 //! | [`Message::SessionEnded`] | session | connection | nothing to do |
 //! | [`Message::EndPrevious`] | session | session | answered: nothing to end |
@@ -65,6 +66,14 @@ pub enum Message {
     Cancel {
         /// Where it came from.
         connection: ConnectionId,
+        /// Which.
+        message: MessageId,
+        /// What it is answered with.
+        status: NtStatus,
+    },
+    /// A request really waits: its client is told so, once (3.3.4.2). Beyond the bound on such requests of a connection it is
+    /// cancelled with INSUFFICIENT_RESOURCES instead.
+    Interim {
         /// Which.
         message: MessageId,
     },
@@ -169,6 +178,8 @@ pub struct Execution {
     pub tree: TreeId,
     /// In a related compound, the open of the predecessor, used where the request names none of its own.
     pub related_open: Option<FileId>,
+    /// It is the last of its frame: only then may it wait for something that may never come (3.3.5.2.7.2).
+    pub last: bool,
     /// The request; its session is the address.
     pub request: Request,
 }

@@ -17,7 +17,7 @@ use smb_proto::{NtStatus, header::CommandCode};
 
 use crate::action::{Action, Audit};
 use crate::event::Identity;
-use crate::ids::{Channel, ConnectionId, MessageId, OpenId, SessionId, ShareId, TreeId, VolumeId};
+use crate::ids::{Channel, ConnectionId, OpenId, SessionId, ShareId, TreeId, VolumeId};
 use crate::message::{Address, Answer, Asker, ClientAsk, Finished, Message, Origin, Terms};
 use crate::response::Body;
 use crate::shard::{Shard, Turn};
@@ -255,15 +255,5 @@ impl Shard {
         } else {
             self.finish_tree_end(id, tree, turn);
         }
-    }
-
-    /// Gives up the request of a session that waits (CANCEL).
-    pub(crate) fn on_cancel_request(
-        &mut self,
-        connection: ConnectionId,
-        message: MessageId,
-        turn: &mut Turn<'_>,
-    ) {
-        self.cancel_wait(connection, message, turn);
     }
 }

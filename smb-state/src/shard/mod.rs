@@ -174,8 +174,11 @@ impl Shard {
             (Address::Connection(connection), Message::SessionEnded { session }) => {
                 self.session_is_gone(connection, session, turn);
             }
-            (Address::Session(_), Message::Cancel { connection, message }) => {
-                self.on_cancel_request(connection, message, turn);
+            (Address::Session(_), Message::Cancel { connection, message, status }) => {
+                self.cancel_wait(connection, message, status, turn);
+            }
+            (Address::Connection(connection), Message::Interim { message }) => {
+                self.on_interim(connection, message, turn);
             }
             (Address::Session(session), Message::ChannelLost { connection }) => {
                 self.on_channel_lost(session, connection, turn);

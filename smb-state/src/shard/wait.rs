@@ -85,9 +85,15 @@ impl Shard {
         }
     }
 
-    /// CANCEL of a request: what can wait for ever is given up now; everything else ends by itself soon.
-    pub(crate) fn cancel_wait(&mut self, connection: ConnectionId, message: MessageId, turn: &mut Turn<'_>) {
-        self.abandon(NtStatus::CANCELLED, turn, |pending| {
+    /// Gives up a request: what can wait for ever ends now with this status; everything else ends by itself soon.
+    pub(crate) fn cancel_wait(
+        &mut self,
+        connection: ConnectionId,
+        message: MessageId,
+        status: NtStatus,
+        turn: &mut Turn<'_>,
+    ) {
+        self.abandon(status, turn, |pending| {
             pending.origin.connection == connection && pending.origin.message == message
         });
     }
