@@ -89,7 +89,8 @@ impl Hub {
                 }
             }
             Output::Authenticate { token, .. } => self.buffers.release(token),
-            Output::Negotiated(_)
+            Output::Notify(_)
+            | Output::Negotiated(_)
             | Output::ContinueHash { .. }
             | Output::DropAuthentication { .. }
             | Output::InstallKeys { .. }

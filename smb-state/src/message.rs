@@ -7,6 +7,8 @@
 //! | [`Message::Finish`] | session, open | connection | its payload is released |
 //! | [`Message::Cancel`] | connection | session | nothing to cancel |
 //! | [`Message::Interim`] | whoever lets a request wait | connection | nobody is left to tell |
+//! | [`Message::Break`], [`Message::Permit`] | file | session | its close is on its way to the file |
+//! | [`Message::Notify`] | session | connection | nobody is left to tell |
 //! | [`Message::ChannelLost`] | connection | session | nothing to do |
 //! | [`Message::SessionEnded`] | session | connection | nothing to do |
 //! | [`Message::EndPrevious`] | session | session | answered: nothing to end |
@@ -20,14 +22,20 @@
 
 use smb_proto::command::FileId;
 use smb_proto::command::negotiate::Dialect;
+use smb_proto::command::oplock_break::OplockLevel;
+use smb_proto::create_context::{LeaseKey, LeaseState};
 use smb_proto::{Name, NtStatus};
 
 use crate::event::Identity;
 use crate::file::FileAsk;
-use crate::ids::{BufferId, ConnectionId, FileKey, MessageId, SessionId, ShardId, Token, TreeId, VolumeId};
+use crate::file::caching::{Cached, Notice};
+use crate::file::permit::Permit;
+use crate::ids::{
+    BufferId, ConnectionId, FileKey, MessageId, OpenId, SessionId, ShardId, Token, TreeId, VolumeId,
+};
 use crate::namespace::NamespaceAsk;
 use crate::request::Request;
-use crate::response::{Body, Protect};
+use crate::response::{Body, Notification, Protect};
 
 /// A message and where it goes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -77,6 +85,22 @@ pub enum Message {
         /// Which.
         message: MessageId,
     },
+    /// A break of an open's oplock or lease, for its client.
+    Break {
+        /// The open.
+        open: OpenId,
+        /// What is broken.
+        notice: Notice,
+    },
+    /// What an open may do without asking its file, from now on.
+    Permit {
+        /// The open.
+        open: OpenId,
+        /// The permit.
+        permit: Permit,
+    },
+    /// A notification that answers no request.
+    Notify(Notification),
     /// The connection is gone.
     ChannelLost {
         /// Which.
@@ -130,12 +154,25 @@ pub struct Asker {
 }
 
 /// What a client's machine is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ClientAsk {
     /// A session becomes valid on a connection of this dialect.
     Join(Dialect),
     /// A session of this client ended.
     Leave,
+    /// The file that a lease of the client is for. [`Answer::LeasedFile`].
+    Leased(LeaseKey),
+    /// An open joins a lease. Granted, or refused with INVALID_PARAMETER when the key is another file's (3.3.5.9.8).
+    Claim {
+        /// The lease.
+        key: LeaseKey,
+        /// The file.
+        file: FileKey,
+        /// Its stream, folded.
+        stream: Name,
+    },
+    /// An open that joined a lease is gone. Not answered.
+    Unclaim(LeaseKey),
 }
 
 /// An answer.
@@ -154,6 +191,24 @@ pub enum Answer {
     },
     /// Whether the file's delete is pending.
     Pending(bool),
+    /// The file is open.
+    Opened {
+        /// What it may cache.
+        cached: Cached,
+        /// What it may do without asking.
+        permit: Permit,
+    },
+    /// It may be done now.
+    Checked {
+        /// What may be done without asking from now on.
+        permit: Permit,
+    },
+    /// An oplock's break has ended with this level.
+    Acknowledged(OplockLevel),
+    /// A lease's break has ended with these rights.
+    Kept(LeaseState),
+    /// The file of a lease, if there is such a lease.
+    LeasedFile(Option<FileKey>),
 }
 
 /// What a connection's dialect and capabilities mean for a request.

@@ -11,7 +11,18 @@ fn link(name: &str) -> Link {
 }
 
 fn grant(access: AccessMask, share: ShareAccess) -> Grant {
-    Grant { stream: Name::default(), access, share, link: link("A"), delete_on_close: false }
+    Grant {
+        stream: Name::default(),
+        access,
+        share,
+        link: link("A"),
+        delete_on_close: false,
+        session: SessionId(1),
+        key: CacheKey::Open(OpenId(0)),
+        permit: Permit::default(),
+        draining: false,
+        in_flight: 0,
+    }
 }
 
 const ALL: ShareAccess = ShareAccess(7);
@@ -49,12 +60,12 @@ fn a_pending_delete_bites_at_the_last_close_through_the_link() {
     file.grants.insert(OpenId(3), Grant { link: link("B"), ..grant(AccessMask::READ_DATA, ALL) });
     let first = file.grants[&OpenId(1)].clone();
     file.dispose(&first, true);
-    assert_eq!(file.check_open(&grant(AccessMask::READ_ATTRIBUTES, ALL)), Err(NtStatus::DELETE_PENDING));
+    assert_eq!(file.check_deletes(&grant(AccessMask::READ_ATTRIBUTES, ALL)), Err(NtStatus::DELETE_PENDING));
     let other_link = Grant { link: link("B"), ..grant(AccessMask::READ_ATTRIBUTES, ALL) };
-    assert_eq!(file.check_open(&other_link), Ok(()));
+    assert_eq!(file.check_deletes(&other_link), Ok(()));
     assert!(!file.close(OpenId(1)), "another open came by the same link");
     assert!(file.close(OpenId(2)), "the last one removes it");
-    assert_eq!(file.check_open(&grant(AccessMask::READ_ATTRIBUTES, ALL)), Err(NtStatus::DELETE_PENDING));
+    assert_eq!(file.check_deletes(&grant(AccessMask::READ_ATTRIBUTES, ALL)), Err(NtStatus::DELETE_PENDING));
     assert!(!file.close(OpenId(3)));
     assert!(!file.is_idle(), "the removal is under way");
 }
@@ -64,12 +75,16 @@ fn delete_on_close_becomes_pending_when_its_own_open_closes() {
     let mut file = File::default();
     file.grants.insert(OpenId(1), Grant { delete_on_close: true, ..grant(AccessMask::DELETE, ALL) });
     file.grants.insert(OpenId(2), grant(AccessMask::READ_DATA, ALL));
-    assert_eq!(file.check_open(&grant(AccessMask::READ_DATA, ALL)), Ok(()));
+    assert_eq!(file.check_deletes(&grant(AccessMask::READ_DATA, ALL)), Ok(()));
     assert!(!file.close(OpenId(1)));
-    assert_eq!(file.check_open(&grant(AccessMask::READ_DATA, ALL)), Err(NtStatus::DELETE_PENDING));
+    assert_eq!(file.check_deletes(&grant(AccessMask::READ_DATA, ALL)), Err(NtStatus::DELETE_PENDING));
     let second = file.grants[&OpenId(2)].clone();
     file.dispose(&second, false);
-    assert_eq!(file.check_open(&grant(AccessMask::READ_DATA, ALL)), Ok(()), "the disposition can be cleared");
+    assert_eq!(
+        file.check_deletes(&grant(AccessMask::READ_DATA, ALL)),
+        Ok(()),
+        "the disposition can be cleared"
+    );
 }
 
 #[test]
@@ -79,8 +94,8 @@ fn a_stream_goes_alone() {
     file.grants.insert(OpenId(1), stream.clone());
     file.grants.insert(OpenId(2), grant(AccessMask::READ_DATA, ALL));
     file.dispose(&stream, true);
-    assert_eq!(file.check_open(&stream), Err(NtStatus::DELETE_PENDING));
-    assert_eq!(file.check_open(&grant(AccessMask::READ_DATA, ALL)), Ok(()));
+    assert_eq!(file.check_deletes(&stream), Err(NtStatus::DELETE_PENDING));
+    assert_eq!(file.check_deletes(&grant(AccessMask::READ_DATA, ALL)), Ok(()));
     assert!(file.close(OpenId(1)));
     assert!(!file.close(OpenId(2)));
 }

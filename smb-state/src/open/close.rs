@@ -15,7 +15,7 @@ use crate::message::{Address, Answer, Finished, Message, Origin};
 use crate::namespace::NamespaceAsk;
 use crate::response::Body;
 use crate::shard::{Shard, Turn, Wait};
-use crate::storage::{Attributes, Kind, Requester, StorageOp, StorageReply};
+use crate::storage::{Attributes, Requester, StorageOp, StorageReply};
 
 /// A CLOSE to answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,12 +47,12 @@ impl Shard {
     fn close(&mut self, id: OpenId, closer: Option<Closer>, turn: &mut Turn<'_>) {
         let Some(open) = self.opens.get_mut(&id) else { return };
         match &mut open.state {
-            // A CREATE in progress notices at its end that its session or tree connect is gone.
-            State::Creating => {}
+            // A CREATE in progress notices at its end that its session or tree connect is gone; it waits for no client.
+            State::Creating => self.cancel_waits_of(id, turn),
             State::Closing(closers) => closers.extend(closer),
             State::Ready => {
                 open.state = State::Closing(closer.into_iter().collect());
-                if open.kind == Kind::Pipe {
+                if open.outstanding > 0 {
                     self.cancel_waits_of(id, turn);
                 }
                 if self.opens.get(&id).is_some_and(|open| open.outstanding == 0) {
@@ -145,6 +145,7 @@ impl Shard {
                 });
             }
         }
+        self.unclaim_lease(open.session, open.lease, turn);
         self.open_is_gone(open.session, open.tree, id, turn);
     }
 

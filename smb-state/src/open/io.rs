@@ -7,6 +7,8 @@ use smb_proto::command::read;
 use smb_proto::fscc::class::FileInfoClass;
 
 use super::OpenRequest;
+use super::checked::Way;
+use crate::file::caching::Cause;
 use crate::ids::BufferId;
 use crate::message::{Finished, Origin};
 use crate::request::Write;
@@ -23,6 +25,7 @@ pub(crate) struct Pending {
     pub spent: Option<BufferId>,
     /// It was answered already (CANCEL, or its open closes): the answer only ends the wait.
     pub abandoned: bool,
+    pub way: Way,
     pub then: Then,
 }
 
@@ -61,6 +64,7 @@ impl Shard {
             origin: request.origin,
             spent: request.execution.request.command.buffer(),
             abandoned: false,
+            way: Way::Free,
             then,
         };
         self.submit(requester, op, Wait::Request(Box::new(pending)), turn);
@@ -71,7 +75,7 @@ impl Shard {
         if pending.then == Then::Set(super::set::Set::Disposition) {
             return self.on_dispose_reply(pending, reply, turn);
         }
-        let Pending { open, origin, spent, abandoned, then } = pending;
+        let Pending { open, origin, spent, abandoned, way, then } = pending;
         if abandoned {
             turn.release(spent);
             turn.release(payload_of(&reply));
@@ -80,6 +84,7 @@ impl Shard {
             let (status, body) = self.outcome(open, then, reply, turn);
             turn.finish(Finished { origin, status, body, open: file_id, spent });
         }
+        self.way_is_done(open, way, turn);
         self.outstanding_done(open, turn);
     }
 
@@ -149,7 +154,7 @@ impl Shard {
         }
         let op = StorageOp::Read { handle: open.handle, offset: read.offset, length: read.length };
         let then = Then::Read { minimum: read.minimum_count, wanted: read.length, offset: read.offset, pipe };
-        self.submit_for(request, op, then, turn);
+        self.submit_checked(request, Cause::Read, op, then, turn);
         Ok(())
     }
 
@@ -190,7 +195,7 @@ impl Shard {
             length: write.length,
             write_through,
         };
-        self.submit_for(request, op, Then::Write, turn);
+        self.submit_checked(request, Cause::Write, op, Then::Write, turn);
         Ok(())
     }
 
@@ -198,7 +203,7 @@ impl Shard {
         let open = self.opens.get(&request.open).ok_or(NtStatus::FILE_CLOSED)?;
         open.check_any(AccessMask::WRITE_DATA.with(AccessMask::APPEND_DATA))?;
         let op = StorageOp::Flush { handle: open.handle };
-        self.submit_for(request, op, Then::Flush, turn);
+        self.submit_checked(request, Cause::Read, op, Then::Flush, turn);
         Ok(())
     }
 

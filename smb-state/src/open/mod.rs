@@ -6,16 +6,19 @@
 //! `Ready` takes requests; each one that is with storage counts as outstanding. `Closing` takes none and lasts until the last
 //! outstanding one is answered: only then the file is told, the handle closed, and a pending delete carried out (S39).
 //!
-//! Rooms for what comes: durability, channel sequence and replay, lock sequences, oplock and lease state.
+//! Rooms for what comes: durability, channel sequence and replay, lock sequences.
 
 use std::collections::VecDeque;
 
 use smb_proto::access::AccessMask;
 use smb_proto::command::FileId;
 use smb_proto::command::create::CreateOptions;
+use smb_proto::create_context::LeaseKey;
 use smb_proto::{Name, NtStatus};
 
 use crate::file::Link;
+use crate::file::caching::Notice;
+use crate::file::permit::Permit;
 use crate::ids::{FileKey, Handle, OpenId, SessionId, ShareId, TreeId, VolumeId};
 use crate::message::{Execution, Finished, Origin};
 use crate::request::{Command, IoctlInput};
@@ -23,6 +26,8 @@ use crate::response::Body;
 use crate::shard::{Shard, Turn};
 use crate::storage::{Kind, Requester, VolumeCaps};
 
+pub mod breaks;
+pub mod checked;
 pub mod close;
 pub mod copy;
 pub mod create;
@@ -71,6 +76,16 @@ pub struct Open {
     pub(crate) listing: bool,
     /// Requests that are with storage.
     pub(crate) outstanding: u32,
+    /// What may be done without asking the file.
+    pub(crate) permit: Permit,
+    /// Reads and writes under the permit that are with storage.
+    pub(crate) permitted: u32,
+    /// The file waits until there are none.
+    pub(crate) draining: bool,
+    /// The lease that it joined.
+    pub(crate) lease: Option<LeaseKey>,
+    /// Breaks that came before its CREATE was answered: a grant is never overtaken by its break (S32).
+    pub(crate) held_breaks: Vec<(OpenId, Notice)>,
     /// The open's own delete-pending directory was announced to the namespace.
     pub(crate) doomed: bool,
 }

@@ -164,6 +164,7 @@ impl Shard {
                     origin: request.origin,
                     spent: None,
                     abandoned: false,
+                    way: super::checked::Way::Free,
                     then: Then::Query(Query::File { class, length_max, delete_pending: false }),
                 };
                 let asker = self.wait(Wait::QueryPending(Box::new(pending)));

@@ -1,8 +1,8 @@
 //! Renames and hard links (MS-SMB2 3.3.5.21.1, MS-FSA 2.1.5.15.11, .6): one coordinator, several machines (R10).
 //!
 //! ```text
-//! [Freezing each shard] -> AskingSource -> ResolvingParent -> AskingParent -> ResolvingTarget -> Reserving -> [AskingTarget] -> Moving
-//!          (directories only)                     ^--------------- Again, COLLISION -------------------'
+//! AskingSource -> [Freezing each shard -> AskingSource] -> ResolvingParent -> AskingParent -> ResolvingTarget -> Reserving -> [AskingTarget] -> Moving
+//!                        (directories only)                     ^--------------- Again, COLLISION -------------------'
 //! ```
 //! Reservations are taken in ascending order (shards' paths, then the name, then the file that is replaced) and nobody waits
 //! for a client while holding one. Whatever the outcome, `Shard::end_rename` gives all of it back.
@@ -81,11 +81,8 @@ impl Shard {
         if let Some(open) = self.opens.get_mut(&request.open) {
             open.outstanding += 1;
         }
-        let is_directory = self.opens.get(&request.open).is_some_and(Open::is_directory);
         if renaming.target.is_root() && renaming.target.stream().is_some() {
             self.rename_stream(renaming, turn);
-        } else if is_directory {
-            self.freeze_next(renaming, turn);
         } else {
             renaming.stage = Stage::AskingSource;
             self.ask_source(renaming, turn);
@@ -114,7 +111,9 @@ impl Shard {
 
     fn ask_source(&mut self, renaming: Box<Renaming>, turn: &mut Turn<'_>) {
         let Some(file) = self.opens.get(&renaming.open).map(|open| open.file) else { return };
-        let ask = FileAsk::CheckRename { open: renaming.open };
+        // Nobody waits for a client while names are frozen (R10).
+        let behind = (renaming.frozen == 0).then(|| renaming.origin.behind());
+        let ask = FileAsk::CheckRename { open: renaming.open, behind };
         let asker = self.wait(Wait::Rename(renaming));
         turn.post(Address::File(file), Message::AskFile(ask, asker));
     }
@@ -220,6 +219,10 @@ impl Shard {
     }
 
     /// A machine answered a rename's stage.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "an answer to another question is a bug, whichever it is"
+    )]
     pub(crate) fn on_rename_answer(
         &mut self,
         mut renaming: Box<Renaming>,
@@ -231,7 +234,23 @@ impl Shard {
                 renaming.frozen += 1;
                 self.freeze_next(renaming, turn);
             }
-            (Stage::AskingSource, Answer::Granted) => self.resolve_parent(renaming, turn),
+            (Stage::AskingSource, Answer::Granted) => {
+                let is_directory = self.opens.get(&renaming.open).is_some_and(Open::is_directory);
+                if is_directory && renaming.frozen == 0 {
+                    renaming.stage = Stage::Freezing;
+                    return self.freeze_next(renaming, turn);
+                }
+                self.resolve_parent(renaming, turn);
+            }
+            (Stage::AskingSource, Answer::Again) => {
+                // Somebody began to cache handles meanwhile: wait for that with nothing frozen.
+                self.thaw(&mut renaming, turn);
+                renaming.tries += 1;
+                if renaming.tries > TRIES_MAX {
+                    return self.end_rename(renaming, NtStatus::SHARING_VIOLATION, turn);
+                }
+                self.ask_source(renaming, turn);
+            }
             (Stage::AskingParent, Answer::Granted) => self.resolve_target(renaming, turn),
             (Stage::Reserving, Answer::Granted) => self.ask_target(renaming, turn),
             (Stage::AskingTarget, Answer::Granted) => self.move_link(renaming, turn),
@@ -257,9 +276,7 @@ impl Shard {
                 }
                 self.end_rename(renaming, *status, turn);
             }
-            (_, Answer::Granted | Answer::Again | Answer::Closed { .. } | Answer::Pending(_)) => {
-                self.end_rename(renaming, NtStatus::INTERNAL_ERROR, turn);
-            }
+            (_, _) => self.end_rename(renaming, NtStatus::INTERNAL_ERROR, turn),
         }
     }
 
@@ -321,14 +338,18 @@ impl Shard {
 
     fn end_rename(&mut self, mut renaming: Box<Renaming>, status: NtStatus, turn: &mut Turn<'_>) {
         self.give_back(&mut renaming, turn);
-        for shard in 0..renaming.frozen {
-            let (volume, path) = (renaming.requester.volume, renaming.old_path.clone());
-            turn.post(Address::Shard(ShardId(shard)), Message::Thaw { volume, path });
-        }
+        self.thaw(&mut renaming, turn);
         let open = self.opens.get(&renaming.open).map(|open| open.file_id(renaming.open));
         let body = if status.is_error() { Body::Error } else { Body::SetInfo };
         turn.finish(Finished { origin: renaming.origin, status, body, open, spent: None });
         self.outstanding_done(renaming.open, turn);
+    }
+
+    fn thaw(&self, renaming: &mut Renaming, turn: &mut Turn<'_>) {
+        for shard in 0..std::mem::take(&mut renaming.frozen) {
+            let (volume, path) = (renaming.requester.volume, renaming.old_path.clone());
+            turn.post(Address::Shard(ShardId(shard)), Message::Thaw { volume, path });
+        }
     }
 
     fn forget_resolved(&mut self, renaming: &Renaming, resolved: Resolved, turn: &mut Turn<'_>) {
@@ -373,6 +394,12 @@ impl Shard {
 }
 
 impl Renaming {
+    /// The file where it may wait for a client, with the request and its open.
+    pub(crate) fn at_file(&self, shard: &Shard) -> Option<(FileKey, Origin, OpenId)> {
+        let waits = self.stage == Stage::AskingSource;
+        waits.then(|| Some((shard.opens.get(&self.open)?.file, self.origin, self.open))).flatten()
+    }
+
     /// Whether what has the name may be replaced (MS-FSA 2.1.5.15.11).
     fn check_replace(&self, existing: &Object, same_link: bool) -> Result<(), NtStatus> {
         use smb_proto::attributes::FileAttributes;

@@ -10,9 +10,11 @@ use smb_proto::fscc::file_info::{BasicInformation, DispositionFlags, SetFileInfo
 use smb_proto::security::descriptor::SecurityDescriptor;
 use smb_proto::{FileTime, NtStatus};
 
+use super::checked::Way;
 use super::io::{Pending, Then};
 use super::{Open, OpenRequest};
 use crate::file::FileAsk;
+use crate::file::caching::Cause;
 use crate::ids::OpenId;
 use crate::message::{Address, Answer, Finished, Message, Origin};
 use crate::namespace::NamespaceAsk;
@@ -64,6 +66,7 @@ impl Shard {
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only changes of size break what others cache")]
     fn on_set_file(
         &mut self,
         request: &OpenRequest,
@@ -72,6 +75,10 @@ impl Shard {
     ) -> Result<(), NtStatus> {
         let open = self.opens.get_mut(&request.open).ok_or(NtStatus::FILE_CLOSED)?;
         let handle = open.handle;
+        let cause = match information {
+            SetFileInformation::EndOfFile(_) | SetFileInformation::Allocation(_) => Some(Cause::Write),
+            _ => None,
+        };
         let op = match information {
             SetFileInformation::Basic(basic) => {
                 open.check_any(AccessMask::WRITE_ATTRIBUTES)?;
@@ -120,7 +127,10 @@ impl Shard {
                 return Err(NtStatus::NOT_SUPPORTED);
             }
         };
-        self.submit_for(request, op, Then::Set(Set::Plain), turn);
+        match cause {
+            Some(cause) => self.submit_checked(request, cause, op, Then::Set(Set::Plain), turn),
+            None => self.submit_for(request, op, Then::Set(Set::Plain), turn),
+        }
         Ok(())
     }
 
@@ -159,7 +169,7 @@ impl Shard {
         }
         let descriptor = Box::new(descriptor.select(parts));
         let op = StorageOp::SetSecurity { handle: open.handle, descriptor };
-        self.submit_for(request, op, Then::Set(Set::Plain), turn);
+        self.submit_checked(request, Cause::Delete, op, Then::Set(Set::Plain), turn);
         Ok(())
     }
 
@@ -236,6 +246,10 @@ impl Shard {
     }
 
     /// The namespace answered whether names can be kept out of a directory.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "an answer to another question is a bug, whichever it is"
+    )]
     pub(crate) fn on_doom_answer(&mut self, disposing: Disposing, answer: &Answer, turn: &mut Turn<'_>) {
         let Disposing { open: id, origin } = disposing;
         let Some(open) = self.opens.get_mut(&id) else { return };
@@ -246,7 +260,8 @@ impl Shard {
                 let op = StorageOp::CheckEmpty { handle };
                 let requester = open.requester(&origin);
                 let then = Then::Set(Set::Disposition);
-                let pending = Pending { open: id, origin, spent: None, abandoned: false, then };
+                let pending =
+                    Pending { open: id, origin, spent: None, abandoned: false, way: Way::Free, then };
                 self.submit(requester, op, Wait::Request(Box::new(pending)), turn);
             }
             Answer::Again => {
@@ -255,9 +270,7 @@ impl Shard {
                 turn.post(Address::Namespace(volume), Message::AskNamespace(ask, asker));
             }
             Answer::Refused(status) => self.end_dispose(id, origin, *status, turn),
-            Answer::Closed { .. } | Answer::Pending(_) => {
-                self.end_dispose(id, origin, NtStatus::INTERNAL_ERROR, turn);
-            }
+            _ => self.end_dispose(id, origin, NtStatus::INTERNAL_ERROR, turn),
         }
     }
 
@@ -282,19 +295,28 @@ impl Shard {
         self.spare_directory(id, turn);
         let Some(open) = self.opens.get_mut(&id) else { return };
         open.outstanding += 1;
-        let file = open.file;
+        self.ask_disposition(id, origin, delete, turn);
+    }
+
+    fn ask_disposition(&mut self, id: OpenId, origin: Origin, delete: bool, turn: &mut Turn<'_>) {
+        let Some(file) = self.opens.get(&id).map(|open| open.file) else { return };
         let asker = self.wait(Wait::Disposed(Box::new(Disposing { open: id, origin })));
-        turn.post(Address::File(file), Message::AskFile(FileAsk::Dispose { open: id, delete }, asker));
+        let ask = FileAsk::Dispose { open: id, delete, behind: origin.behind() };
+        turn.post(Address::File(file), Message::AskFile(ask, asker));
     }
 
     fn tell_disposition_counted(&mut self, id: OpenId, origin: Origin, turn: &mut Turn<'_>) {
-        let Some(file) = self.opens.get(&id).map(|open| open.file) else { return };
-        let asker = self.wait(Wait::Disposed(Box::new(Disposing { open: id, origin })));
-        turn.post(Address::File(file), Message::AskFile(FileAsk::Dispose { open: id, delete: true }, asker));
+        self.ask_disposition(id, origin, true, turn);
     }
 
-    pub(crate) fn on_disposed(&mut self, disposing: &Disposing, turn: &mut Turn<'_>) {
-        self.end_dispose(disposing.open, disposing.origin, NtStatus::SUCCESS, turn);
+    pub(crate) fn on_disposed(&mut self, disposing: &Disposing, answer: &Answer, turn: &mut Turn<'_>) {
+        let Disposing { open, origin } = *disposing;
+        if let Answer::Refused(status) = answer {
+            // It waited for a client, and was given up.
+            self.spare_directory(open, turn);
+            return self.end_dispose(open, origin, *status, turn);
+        }
+        self.end_dispose(open, origin, NtStatus::SUCCESS, turn);
     }
 }
 

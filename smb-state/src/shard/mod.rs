@@ -177,6 +177,13 @@ impl Shard {
             (Address::Session(_), Message::Cancel { connection, message, status }) => {
                 self.cancel_wait(connection, message, status, turn);
             }
+            (Address::Session(_), Message::Break { open, notice }) => self.on_break(open, notice, turn),
+            (Address::Session(_), Message::Permit { open, permit }) => self.on_permit(open, permit, turn),
+            (Address::Connection(connection), Message::Notify(notification)) => {
+                if self.connections.contains_key(&connection) {
+                    turn.output(connection, Output::Notify(notification));
+                }
+            }
             (Address::Connection(connection), Message::Interim { message }) => {
                 self.on_interim(connection, message, turn);
             }
@@ -243,6 +250,7 @@ impl Shard {
                 }
             }
             Timer::SessionExpiry(session) => self.on_session_expired(session),
+            Timer::BreakAcknowledgment(file, number) => self.on_break_timeout(file, number, turn),
         }
     }
 

@@ -1,7 +1,10 @@
 //! What waits for storage, or for another machine, and goes on when the answer comes.
 
-use crate::ids::{ConnectionId, MessageId, OpenId, SessionId};
-use crate::message::{Answer, Finished};
+use crate::file::FileAsk;
+use crate::ids::{ConnectionId, FileKey, MessageId, OpenId, SessionId};
+use crate::message::{Address, Answer, Finished, Message, Origin};
+use crate::open::breaks::Acknowledging;
+use crate::open::checked::Asking;
 use crate::open::close::Closing;
 use crate::open::copy::Copying;
 use crate::open::create::Creating;
@@ -26,6 +29,10 @@ pub(crate) enum Wait {
     Request(Box<Pending>),
     /// The file was asked whether its delete is pending.
     QueryPending(Box<Pending>),
+    /// The file was asked before the request goes to storage.
+    Asking(Box<Asking>),
+    /// A machine was asked about the acknowledgment of a break.
+    Acknowledge(Acknowledging),
     Rename(Box<Renaming>),
     Copy(Box<Copying>),
     /// The namespace was asked to keep names out of a directory.
@@ -36,6 +43,32 @@ pub(crate) enum Wait {
     CloseTold(Box<Closing>),
     CloseUnlink(Box<Closing>),
     CloseHandle(Box<Closing>),
+}
+
+impl Wait {
+    /// The file where a request may wait for something that may never come, with the request and its open.
+    fn at_file(&self, shard: &Shard) -> Option<(FileKey, Origin, OpenId)> {
+        match self {
+            Self::Create(creating) => creating.at_file(),
+            Self::Asking(asking) => Some((asking.file, asking.pending.origin, asking.pending.open)),
+            Self::Rename(renaming) => renaming.at_file(shard),
+            Self::Copy(copying) => copying.at_file(shard),
+            Self::Disposed(disposing) => {
+                Some((shard.opens.get(&disposing.open)?.file, disposing.origin, disposing.open))
+            }
+            Self::Nothing
+            | Self::ClientJoined(_)
+            | Self::PreviousEnded(_)
+            | Self::Request(_)
+            | Self::QueryPending(_)
+            | Self::Acknowledge(_)
+            | Self::Doom(_)
+            | Self::CloseAttributes(_)
+            | Self::CloseTold(_)
+            | Self::CloseUnlink(_)
+            | Self::CloseHandle(_) => None,
+        }
+    }
 }
 
 impl Shard {
@@ -59,6 +92,8 @@ impl Shard {
             Wait::ClientJoined(_)
             | Wait::PreviousEnded(_)
             | Wait::QueryPending(_)
+            | Wait::Asking(_)
+            | Wait::Acknowledge(_)
             | Wait::Doom(_)
             | Wait::Disposed(_)
             | Wait::CloseTold(_) => debug_assert!(false, "storage answered what a machine was asked"),
@@ -72,13 +107,17 @@ impl Shard {
             Wait::PreviousEnded(session) => self.complete_setup(session, turn),
             Wait::Create(creating) => self.on_create_answer(creating, &answer, turn),
             Wait::QueryPending(pending) => self.on_query_pending(*pending, &answer, turn),
+            Wait::Asking(asking) => self.on_checked(*asking, &answer, turn),
+            Wait::Copy(copying) => self.on_copy_answer(copying, &answer, turn),
+            Wait::Acknowledge(acknowledging) => {
+                self.on_acknowledgment_answer(acknowledging, &answer, turn);
+            }
             Wait::Rename(renaming) => self.on_rename_answer(renaming, &answer, turn),
             Wait::Doom(disposing) => self.on_doom_answer(*disposing, &answer, turn),
-            Wait::Disposed(disposing) => self.on_disposed(&disposing, turn),
+            Wait::Disposed(disposing) => self.on_disposed(&disposing, &answer, turn),
             Wait::CloseTold(closing) => self.on_close_told(*closing, &answer, turn),
             Wait::Nothing
             | Wait::Request(_)
-            | Wait::Copy(_)
             | Wait::CloseAttributes(_)
             | Wait::CloseUnlink(_)
             | Wait::CloseHandle(_) => debug_assert!(false, "a machine answered what storage was asked"),
@@ -93,14 +132,27 @@ impl Shard {
         status: NtStatus,
         turn: &mut Turn<'_>,
     ) {
-        self.abandon(status, turn, |pending| {
-            pending.origin.connection == connection && pending.origin.message == message
-        });
+        let concerned =
+            |origin: &Origin, _: OpenId| origin.connection == connection && origin.message == message;
+        self.withdraw(status, turn, concerned);
+        self.abandon(status, turn, |pending| concerned(&pending.origin, pending.open));
     }
 
     /// An open begins to close: requests that would wait for ever end.
     pub(crate) fn cancel_waits_of(&mut self, open: OpenId, turn: &mut Turn<'_>) {
+        self.withdraw(NtStatus::CANCELLED, turn, |_, other| other == open);
         self.abandon(NtStatus::CANCELLED, turn, |pending| pending.open == open);
+    }
+
+    /// Withdraws what waits at a file. It answers; then the request ends.
+    fn withdraw(&self, status: NtStatus, turn: &mut Turn<'_>, concerned: impl Fn(&Origin, OpenId) -> bool) {
+        for (_, wait) in self.waits.iter() {
+            let Some((file, origin, open)) = wait.at_file(self) else { continue };
+            if concerned(&origin, open) {
+                let ask = FileAsk::Withdraw { behind: origin.behind(), status };
+                turn.post(Address::File(file), Message::AskFile(ask, self.nobody()));
+            }
+        }
     }
 
     fn abandon(&mut self, status: NtStatus, turn: &mut Turn<'_>, concerned: impl Fn(&Pending) -> bool) {
