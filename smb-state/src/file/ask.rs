@@ -306,7 +306,9 @@ impl File {
                     }
                     Err(BadAck::TooMuch) => Answer::Refused(NtStatus::INVALID_OPLOCK_PROTOCOL),
                 };
-                Self::acknowledged(waiting.asker, answer, breaks, effects)
+                let verdict = Self::acknowledged(waiting.asker, answer, breaks, effects);
+                self.match_permit(*open, effects);
+                verdict
             }
             FileAsk::AcknowledgeLease { key, state } => {
                 let mut breaks = Breaks::default();
@@ -427,7 +429,14 @@ impl File {
             Err(status) => Err(status),
             Ok(()) if self.caching.check_batch(grant.key, &grant.stream, cause, &mut breaks) => Ok(true),
             Ok(()) => match self.check_share_modes(grant) {
-                Ok(()) => Ok(self.caching.check(Some(grant.key), &grant.stream, cause, &mut breaks)),
+                Ok(()) => {
+                    let mut waits = self.caching.check(Some(grant.key), &grant.stream, cause, &mut breaks);
+                    if grant.delete_on_close {
+                        let key = Some(grant.key);
+                        waits |= self.caching.check(key, &grant.stream, Cause::Delete, &mut breaks);
+                    }
+                    Ok(waits)
+                }
                 Err(status) => {
                     let eased =
                         self.caching.check(Some(grant.key), &grant.stream, Cause::ShareConflict, &mut breaks);
