@@ -16,6 +16,8 @@
 //! | [`Message::AskNamespace`] | open | namespace | made likewise |
 //! | [`Message::AskClient`] | session | client | made likewise |
 //! | [`Message::Freeze`], [`Message::Thaw`] | open | every shard | shards are always there |
+//! | [`Message::Watch`], [`Message::Unwatch`] | open | every shard | shards are always there |
+//! | [`Message::News`] | whoever changed something | session | nobody is left to tell |
 //! | [`Message::Answer`] | file, namespace, client, session | whoever asked | the asker waits for it, so it is there |
 //!
 //! Who asks waits with a token of its own shard; an answer may be overtaken only by messages of other pairs.
@@ -36,6 +38,8 @@ use crate::ids::{
 use crate::namespace::NamespaceAsk;
 use crate::request::Request;
 use crate::response::{Body, Notification, Protect};
+use crate::watch::News;
+use crate::watch::table::Watcher;
 
 /// A message and where it goes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -139,6 +143,31 @@ pub enum Message {
         volume: VolumeId,
         /// The directory's folded path.
         path: Name,
+        /// Its new one, folded, if the rename was done.
+        moved: Option<Name>,
+    },
+    /// An open watches a directory: tell it what happens there. Granted, or refused with INSUFFICIENT_RESOURCES.
+    Watch {
+        /// The volume.
+        volume: VolumeId,
+        /// Who watches what.
+        watcher: Watcher,
+        /// To be answered.
+        asker: Asker,
+    },
+    /// An open watches no longer.
+    Unwatch {
+        /// The volume.
+        volume: VolumeId,
+        /// The open.
+        open: OpenId,
+    },
+    /// Something happened that an open watches.
+    News {
+        /// The open.
+        open: OpenId,
+        /// What.
+        news: News,
     },
     /// The answer to an ask.
     Answer(Token, Answer),

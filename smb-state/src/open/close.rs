@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use smb_proto::NtStatus;
 use smb_proto::command::close::{Flags, Request, Response};
+use smb_proto::command::create::CreateOptions;
 
 use super::{OpenRequest, State};
 use crate::file::FileAsk;
@@ -55,6 +56,7 @@ impl Shard {
                 if open.outstanding > 0 {
                     self.cancel_waits_of(id, turn);
                 }
+                self.end_watch(id, NtStatus::NOTIFY_CLEANUP, turn);
                 if self.opens.get(&id).is_some_and(|open| open.outstanding == 0) {
                     self.begin_close(id, turn);
                 }
@@ -103,6 +105,10 @@ impl Shard {
             let op = StorageOp::Unlink { handle: open.handle };
             let requester = closing.requester.clone();
             return self.submit(requester, op, Wait::CloseUnlink(Box::new(closing)), turn);
+        }
+        if open.options.contains(CreateOptions::DELETE_ON_CLOSE) {
+            // Others have the directory open: its delete is pending from now on.
+            self.report_doomed(closing.open, turn);
         }
         self.close_handle(closing, turn);
     }

@@ -207,6 +207,7 @@ impl Shard {
             chunk_bytes_written: partial,
             total_bytes_written: copying.done.saturating_add(partial),
         };
+        self.report_copied(copying.target, copying.done, turn);
         answer_copy(copying.origin, copying.file_id, copying.code, status, response, turn);
         let [target_way, source_way] = copying.ways;
         self.way_is_done(copying.target, target_way, turn);

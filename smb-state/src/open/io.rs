@@ -2,6 +2,7 @@
 
 use smb_proto::NtStatus;
 use smb_proto::access::AccessMask;
+use smb_proto::command::change_notify::CompletionFilter;
 use smb_proto::command::query_directory::{self, QueryDirectoryFlags};
 use smb_proto::command::read;
 use smb_proto::fscc::class::FileInfoClass;
@@ -15,6 +16,7 @@ use crate::request::Write;
 use crate::response::Body;
 use crate::shard::{Shard, Turn, Wait};
 use crate::storage::{Kind, Listing, StorageOp, StorageReply};
+use crate::watch::report::changes_of;
 
 /// A request of an open that is with storage; what becomes of the answer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -26,6 +28,8 @@ pub(crate) struct Pending {
     /// It was answered already (CANCEL, or its open closes): the answer only ends the wait.
     pub abandoned: bool,
     pub way: Way,
+    /// What it changes when it succeeds.
+    pub changes: CompletionFilter,
     pub then: Then,
 }
 
@@ -65,6 +69,7 @@ impl Shard {
             spent: request.execution.request.command.buffer(),
             abandoned: false,
             way: Way::Free,
+            changes: changes_of(&op, !open.stream.is_empty()),
             then,
         };
         self.submit(requester, op, Wait::Request(Box::new(pending)), turn);
@@ -75,7 +80,10 @@ impl Shard {
         if pending.then == Then::Set(super::set::Set::Disposition) {
             return self.on_dispose_reply(pending, reply, turn);
         }
-        let Pending { open, origin, spent, abandoned, way, then } = pending;
+        let Pending { open, origin, spent, abandoned, changes, way, then } = pending;
+        if !matches!(reply, StorageReply::Failed(_)) {
+            self.report_modified(open, changes, turn);
+        }
         if abandoned {
             turn.release(spent);
             turn.release(payload_of(&reply));

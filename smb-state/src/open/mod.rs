@@ -66,6 +66,8 @@ pub struct Open {
     pub(crate) path: Name,
     /// The stream, folded; empty for the unnamed one.
     pub(crate) stream: Name,
+    /// The last component and the stream as the volume spells them.
+    pub(crate) spelled: (Name, Name),
     /// The name it came by.
     pub(crate) link: Link,
     /// FilePositionInformation: nothing but a number that the client keeps here.
@@ -210,8 +212,9 @@ impl Shard {
             Command::QueryInfo(query) => self.on_query_info(request, query, turn),
             Command::SetInfo(set) => self.on_set_info(request, set, turn),
             Command::Ioctl(ioctl) => self.on_ioctl(request, ioctl, turn),
-            // Byte-range locks and change notification are not there yet, and nothing says that they are.
-            Command::Lock(_) | Command::ChangeNotify(_) => Err(NtStatus::NOT_SUPPORTED),
+            Command::ChangeNotify(notify) => self.on_change_notify(request, notify, turn),
+            // Byte-range locks are not there yet, and nothing says that they are.
+            Command::Lock(_) => Err(NtStatus::NOT_SUPPORTED),
             Command::MultiProtocolNegotiate(_)
             | Command::Negotiate(_)
             | Command::SessionSetup(_)

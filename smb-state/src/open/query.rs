@@ -5,6 +5,7 @@
 use smb_proto::Name;
 use smb_proto::NtStatus;
 use smb_proto::access::AccessMask;
+use smb_proto::command::change_notify::CompletionFilter;
 use smb_proto::command::create::CreateOptions;
 use smb_proto::command::negotiate::Dialect;
 use smb_proto::command::query_info::SecurityInformation;
@@ -165,6 +166,7 @@ impl Shard {
                     spent: None,
                     abandoned: false,
                     way: super::checked::Way::Free,
+                    changes: CompletionFilter::EMPTY,
                     then: Then::Query(Query::File { class, length_max, delete_pending: false }),
                 };
                 let asker = self.wait(Wait::QueryPending(Box::new(pending)));

@@ -24,6 +24,7 @@ use crate::namespace::NamespaceAsk;
 use crate::response::Body;
 use crate::shard::{Shard, Turn, Wait};
 use crate::storage::{Kind, Object, Requester, Resolved, StorageOp, StorageReply};
+use crate::watch::report::{Renamed, path_of};
 
 /// How often a rename starts again because the target changed under it.
 const TRIES_MAX: u8 = 16;
@@ -152,6 +153,8 @@ impl Shard {
             }
             (Stage::Moving, StorageReply::Done) => self.rename_is_done(renaming, turn),
             (Stage::MovingStream, StorageReply::Done) => {
+                let stream = renaming.target.stream().cloned().unwrap_or_default();
+                self.report_stream_renamed(renaming.open, &stream, turn);
                 self.end_rename(renaming, NtStatus::SUCCESS, turn);
             }
             (Stage::Moving, StorageReply::Failed(NtStatus::OBJECT_NAME_COLLISION)) if renaming.replace => {
@@ -244,7 +247,7 @@ impl Shard {
             }
             (Stage::AskingSource, Answer::Again) => {
                 // Somebody began to cache handles meanwhile: wait for that with nothing frozen.
-                self.thaw(&mut renaming, turn);
+                self.thaw(&mut renaming, None, turn);
                 renaming.tries += 1;
                 if renaming.tries > TRIES_MAX {
                     return self.end_rename(renaming, NtStatus::SHARING_VIOLATION, turn);
@@ -308,17 +311,36 @@ impl Shard {
     }
 
     fn rename_is_done(&mut self, renaming: Box<Renaming>, turn: &mut Turn<'_>) {
+        if let Some(renamed) = self.what_happened(&renaming) {
+            self.report_renamed(renamed, turn);
+        }
         if !renaming.is_link
             && let Some(link) = renaming.reserved.clone()
             && let Some(open) = self.opens.get_mut(&renaming.open)
         {
             open.link = link.clone();
             open.path = renaming.target.path().clone();
+            open.spelled.0 = renaming.target.file_name().map(Name::from_units).unwrap_or_default();
             let ask = FileAsk::Renamed { open: renaming.open, link };
             let file = open.file;
             turn.post(Address::File(file), Message::AskFile(ask, self.nobody()));
         }
         self.end_rename(renaming, NtStatus::SUCCESS, turn);
+    }
+
+    /// What watchers are told of a rename or a new link.
+    fn what_happened(&self, renaming: &Renaming) -> Option<Renamed> {
+        let open = self.opens.get(&renaming.open)?;
+        let (parent, target) = (renaming.parent.as_ref()?, &renaming.target);
+        let name = target.file_name().unwrap_or_default();
+        let spell = |name: &[u16]| path_of(target.parent(), name, &[]);
+        Some(Renamed {
+            volume: open.volume(),
+            is_directory: open.is_directory(),
+            old: open.shown(false).filter(|_| !renaming.is_link).map(|path| (open.link.parent, path)),
+            new: (parent.attributes.number, spell(name)),
+            replaced: renaming.existing.as_ref().map(|existing| spell(existing.name.units())),
+        })
     }
 
     /// Gives back everything but the frozen paths.
@@ -338,17 +360,19 @@ impl Shard {
 
     fn end_rename(&mut self, mut renaming: Box<Renaming>, status: NtStatus, turn: &mut Turn<'_>) {
         self.give_back(&mut renaming, turn);
-        self.thaw(&mut renaming, turn);
+        let moved = (status == NtStatus::SUCCESS).then(|| renaming.target.path().folded());
+        self.thaw(&mut renaming, moved.as_ref(), turn);
         let open = self.opens.get(&renaming.open).map(|open| open.file_id(renaming.open));
         let body = if status.is_error() { Body::Error } else { Body::SetInfo };
         turn.finish(Finished { origin: renaming.origin, status, body, open, spent: None });
         self.outstanding_done(renaming.open, turn);
     }
 
-    fn thaw(&self, renaming: &mut Renaming, turn: &mut Turn<'_>) {
+    fn thaw(&self, renaming: &mut Renaming, moved: Option<&Name>, turn: &mut Turn<'_>) {
         for shard in 0..std::mem::take(&mut renaming.frozen) {
             let (volume, path) = (renaming.requester.volume, renaming.old_path.clone());
-            turn.post(Address::Shard(ShardId(shard)), Message::Thaw { volume, path });
+            let moved = moved.cloned();
+            turn.post(Address::Shard(ShardId(shard)), Message::Thaw { volume, path, moved });
         }
     }
 
@@ -378,7 +402,16 @@ impl Shard {
     }
 
     /// The rename of a directory ended: what was held back below its old path runs.
-    pub(crate) fn on_thaw(&mut self, volume: VolumeId, path: Name, turn: &mut Turn<'_>) {
+    pub(crate) fn on_thaw(
+        &mut self,
+        volume: VolumeId,
+        path: Name,
+        moved: Option<&Name>,
+        turn: &mut Turn<'_>,
+    ) {
+        if let Some(moved) = moved {
+            self.watched_directory_moved(volume, &path, moved);
+        }
         for creating in self.frozen.remove(&(volume, path)).unwrap_or_default() {
             self.resolve(Box::new(creating), turn);
         }

@@ -4,6 +4,7 @@
 
 use smb_proto::access::AccessMask;
 use smb_proto::attributes::FileAttributes;
+use smb_proto::command::change_notify::CompletionFilter;
 use smb_proto::command::create::CreateOptions;
 use smb_proto::command::query_info::SecurityInformation;
 use smb_proto::fscc::file_info::{BasicInformation, DispositionFlags, SetFileInformation};
@@ -40,6 +41,8 @@ pub(crate) enum Set {
 pub(crate) struct Disposing {
     pub open: OpenId,
     pub origin: Origin,
+    /// It is to be deleted; otherwise a disposition is taken back.
+    pub delete: bool,
 }
 
 impl Shard {
@@ -228,7 +231,7 @@ impl Shard {
                 }
                 if open.is_directory() {
                     let (volume, number) = (open.volume(), open.file.number);
-                    let asker = self.wait(Wait::Doom(Box::new(Disposing { open: id, origin })));
+                    let asker = self.wait(Wait::Doom(Box::new(Disposing { open: id, origin, delete: true })));
                     let ask = NamespaceAsk::Doom(number);
                     turn.post(Address::Namespace(volume), Message::AskNamespace(ask, asker));
                 } else {
@@ -251,7 +254,7 @@ impl Shard {
         reason = "an answer to another question is a bug, whichever it is"
     )]
     pub(crate) fn on_doom_answer(&mut self, disposing: Disposing, answer: &Answer, turn: &mut Turn<'_>) {
-        let Disposing { open: id, origin } = disposing;
+        let Disposing { open: id, origin, .. } = disposing;
         let Some(open) = self.opens.get_mut(&id) else { return };
         let (volume, number, handle) = (open.volume(), open.file.number, open.handle);
         match answer {
@@ -259,9 +262,16 @@ impl Shard {
                 open.doomed = true;
                 let op = StorageOp::CheckEmpty { handle };
                 let requester = open.requester(&origin);
-                let then = Then::Set(Set::Disposition);
-                let pending =
-                    Pending { open: id, origin, spent: None, abandoned: false, way: Way::Free, then };
+                let (then, changes) = (Then::Set(Set::Disposition), CompletionFilter::EMPTY);
+                let pending = Pending {
+                    open: id,
+                    origin,
+                    spent: None,
+                    abandoned: false,
+                    way: Way::Free,
+                    changes,
+                    then,
+                };
                 self.submit(requester, op, Wait::Request(Box::new(pending)), turn);
             }
             Answer::Again => {
@@ -300,7 +310,7 @@ impl Shard {
 
     fn ask_disposition(&mut self, id: OpenId, origin: Origin, delete: bool, turn: &mut Turn<'_>) {
         let Some(file) = self.opens.get(&id).map(|open| open.file) else { return };
-        let asker = self.wait(Wait::Disposed(Box::new(Disposing { open: id, origin })));
+        let asker = self.wait(Wait::Disposed(Box::new(Disposing { open: id, origin, delete })));
         let ask = FileAsk::Dispose { open: id, delete, behind: origin.behind() };
         turn.post(Address::File(file), Message::AskFile(ask, asker));
     }
@@ -310,11 +320,14 @@ impl Shard {
     }
 
     pub(crate) fn on_disposed(&mut self, disposing: &Disposing, answer: &Answer, turn: &mut Turn<'_>) {
-        let Disposing { open, origin } = *disposing;
+        let Disposing { open, origin, delete } = *disposing;
         if let Answer::Refused(status) = answer {
             // It waited for a client, and was given up.
             self.spare_directory(open, turn);
             return self.end_dispose(open, origin, *status, turn);
+        }
+        if delete {
+            self.report_doomed(open, turn);
         }
         self.end_dispose(open, origin, NtStatus::SUCCESS, turn);
     }

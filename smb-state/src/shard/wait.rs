@@ -14,6 +14,7 @@ use crate::open::set::Disposing;
 use crate::response::Body;
 use crate::shard::{Shard, Turn};
 use crate::storage::{Resolved, StorageReply};
+use crate::watch::Registering;
 use smb_proto::NtStatus;
 
 /// A wait: which machine goes on, and with what.
@@ -39,6 +40,8 @@ pub(crate) enum Wait {
     Doom(Box<Disposing>),
     /// The file was told of a delete disposition.
     Disposed(Box<Disposing>),
+    /// A shard, or the file, was told of a watch.
+    Watch(Registering),
     CloseAttributes(Box<Closing>),
     CloseTold(Box<Closing>),
     CloseUnlink(Box<Closing>),
@@ -63,6 +66,7 @@ impl Wait {
             | Self::QueryPending(_)
             | Self::Acknowledge(_)
             | Self::Doom(_)
+            | Self::Watch(_)
             | Self::CloseAttributes(_)
             | Self::CloseTold(_)
             | Self::CloseUnlink(_)
@@ -80,7 +84,10 @@ impl Shard {
             Wait::Rename(renaming) => self.on_rename_reply(renaming, reply, turn),
             Wait::Copy(copying) => self.on_copy_reply(copying, reply, turn),
             Wait::CloseAttributes(closing) => self.on_close_attributes(*closing, reply, turn),
-            Wait::CloseUnlink(closing) => self.on_close_unlinked(*closing, turn),
+            Wait::CloseUnlink(closing) => {
+                self.report_unlinked(closing.open, &reply, turn);
+                self.on_close_unlinked(*closing, turn);
+            }
             Wait::CloseHandle(closing) => self.on_handle_closed(*closing, turn),
             Wait::Nothing => {
                 turn.release(payload_of(&reply));
@@ -96,6 +103,7 @@ impl Shard {
             | Wait::Acknowledge(_)
             | Wait::Doom(_)
             | Wait::Disposed(_)
+            | Wait::Watch(_)
             | Wait::CloseTold(_) => debug_assert!(false, "storage answered what a machine was asked"),
         }
     }
@@ -115,6 +123,7 @@ impl Shard {
             Wait::Rename(renaming) => self.on_rename_answer(renaming, &answer, turn),
             Wait::Doom(disposing) => self.on_doom_answer(*disposing, &answer, turn),
             Wait::Disposed(disposing) => self.on_disposed(&disposing, &answer, turn),
+            Wait::Watch(registering) => self.on_watch_answer(registering, &answer, turn),
             Wait::CloseTold(closing) => self.on_close_told(*closing, &answer, turn),
             Wait::Nothing
             | Wait::Request(_)
@@ -136,6 +145,7 @@ impl Shard {
             |origin: &Origin, _: OpenId| origin.connection == connection && origin.message == message;
         self.withdraw(status, turn, concerned);
         self.abandon(status, turn, |pending| concerned(&pending.origin, pending.open));
+        self.cancel_notify(connection, message, status, turn);
     }
 
     /// An open begins to close: requests that would wait for ever end.
