@@ -129,6 +129,43 @@ pub struct SetAttributes {
     pub change: Option<FileTime>,
     /// DOS attributes (DIRECTORY and the like, which say what an object is, are ignored).
     pub dos: Option<FileAttributes>,
+    /// From now on, and for this change itself where it does not name the time.
+    pub kept: Kept,
+}
+
+impl SetAttributes {
+    /// Whether anything changes for an object that has these DOS attributes; if not, the change time stays as well.
+    #[must_use]
+    pub fn changes(&self, dos: FileAttributes) -> bool {
+        // What an object is can't be set, and NORMAL only says that nothing is.
+        let settable = |dos: FileAttributes| {
+            dos.without(FileAttributes::DIRECTORY)
+                .without(FileAttributes::NORMAL)
+                .without(FileAttributes::SPARSE_FILE)
+        };
+        self.creation.or(self.last_access).or(self.last_write).or(self.change).is_some()
+            || self.dos.is_some_and(|wanted| settable(wanted) != settable(dos))
+    }
+}
+
+/// Times that stay as they are whatever is done through a handle (MS-FSA 2.1.1.6: UserSetAccessTime and its siblings). Only
+/// what names such a time itself moves it; what is done through other handles does as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Kept {
+    /// Last access time.
+    pub access: bool,
+    /// Last write time.
+    pub write: bool,
+    /// Change time.
+    pub change: bool,
+}
+
+impl Kept {
+    /// Whether everything moves as usual.
+    #[must_use]
+    pub fn is_nothing(self) -> bool {
+        self == Self::default()
+    }
 }
 
 /// What a new object starts with.
@@ -223,7 +260,8 @@ pub enum StorageOp<B = BufferId> {
         /// Bytes at most.
         length: u32,
     },
-    /// Write data. Answer: [`StorageReply::Written`].
+    /// Write data. Whoever asks for the last write time may be told of the one before until the handle is closed, flushed,
+    /// changed in another way, or its times are settled ([`StorageOp::SettleTimes`]). Answer: [`StorageReply::Written`].
     Write {
         /// The object.
         handle: Handle,
@@ -241,12 +279,17 @@ pub enum StorageOp<B = BufferId> {
         /// The object.
         handle: Handle,
     },
+    /// From now on tell the last write time that the writes so far have left. Answer: [`StorageReply::Attributes`].
+    SettleTimes {
+        /// The object.
+        handle: Handle,
+    },
     /// Metadata. Answer: [`StorageReply::Attributes`].
     Attributes {
         /// The object.
         handle: Handle,
     },
-    /// Change times and attributes. Answer: [`StorageReply::Done`].
+    /// Change times and attributes, and say which times the handle keeps. Answer: [`StorageReply::Done`].
     SetAttributes {
         /// The object.
         handle: Handle,
@@ -543,6 +586,7 @@ impl<B> StorageOp<B> {
             Self::Close { handle } => StorageOp::Close { handle },
             Self::Read { handle, offset, length } => StorageOp::Read { handle, offset, length },
             Self::Flush { handle } => StorageOp::Flush { handle },
+            Self::SettleTimes { handle } => StorageOp::SettleTimes { handle },
             Self::Attributes { handle } => StorageOp::Attributes { handle },
             Self::SetAttributes { handle, set } => StorageOp::SetAttributes { handle, set },
             Self::SetEndOfFile { handle, size } => StorageOp::SetEndOfFile { handle, size },

@@ -16,6 +16,7 @@ use crate::namespace::NamespaceAsk;
 use crate::response::Body;
 use crate::shard::{Shard, Turn, Wait};
 use crate::storage::{Attributes, Kind, Requester, StorageOp, StorageReply};
+use crate::timer::Timer;
 
 /// A CLOSE to answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,6 +56,7 @@ impl Shard {
                 if open.kind == Kind::Pipe {
                     self.cancel_waits_of(id, turn);
                 }
+                self.disarm(Timer::WriteTime(id), turn);
                 if self.opens.get(&id).is_some_and(|open| open.outstanding == 0) {
                     self.begin_close(id, turn);
                 }
@@ -71,7 +73,7 @@ impl Shard {
             Requester { volume: open.volume(), session: open.session, connection, share: open.share };
         let closing = Closing { open: id, requester: requester.clone(), attributes: None };
         if closers.iter().any(|closer| closer.wants_attributes) {
-            let op = StorageOp::Attributes { handle: open.handle };
+            let op = open.last_attributes();
             self.submit(requester, op, Wait::CloseAttributes(Box::new(closing)), turn);
         } else {
             self.tell_file_closed(closing, turn);

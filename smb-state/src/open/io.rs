@@ -191,6 +191,7 @@ impl Shard {
             write_through,
         };
         self.submit_for(request, op, Then::Write, turn);
+        self.note_write(request.open, turn);
         Ok(())
     }
 

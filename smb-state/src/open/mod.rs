@@ -31,6 +31,7 @@ pub mod ioctl;
 pub mod query;
 pub mod rename;
 pub mod set;
+pub mod times;
 
 /// An open.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -73,6 +74,8 @@ pub struct Open {
     pub(crate) outstanding: u32,
     /// The open's own delete-pending directory was announced to the namespace.
     pub(crate) doomed: bool,
+    /// Which times it keeps, and whether it wrote.
+    pub(crate) times: times::Times,
 }
 
 /// Where an open is in its life.

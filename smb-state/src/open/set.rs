@@ -2,13 +2,13 @@
 //!
 //! Not done: volume information, quotas, short names, valid data length, POSIX delete semantics.
 
+use smb_proto::NtStatus;
 use smb_proto::access::AccessMask;
 use smb_proto::attributes::FileAttributes;
 use smb_proto::command::create::CreateOptions;
 use smb_proto::command::query_info::SecurityInformation;
-use smb_proto::fscc::file_info::{BasicInformation, DispositionFlags, SetFileInformation};
+use smb_proto::fscc::file_info::{DispositionFlags, SetFileInformation};
 use smb_proto::security::descriptor::SecurityDescriptor;
-use smb_proto::{FileTime, NtStatus};
 
 use super::io::{Pending, Then};
 use super::{Open, OpenRequest};
@@ -19,10 +19,7 @@ use crate::namespace::NamespaceAsk;
 use crate::request::{SetInfo, Setting};
 use crate::response::Body;
 use crate::shard::{Shard, Turn, Wait};
-use crate::storage::{Kind, SetAttributes, StorageOp, StorageReply};
-
-/// Attributes that a directory, and a file, can't be given.
-const NOT_FOR_DIRECTORIES: FileAttributes = FileAttributes::TEMPORARY;
+use crate::storage::{Kind, StorageOp, StorageReply};
 
 /// A setting that is with storage.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -75,7 +72,7 @@ impl Shard {
         let op = match information {
             SetFileInformation::Basic(basic) => {
                 open.check_any(AccessMask::WRITE_ATTRIBUTES)?;
-                StorageOp::SetAttributes { handle, set: basic_change(open, basic)? }
+                StorageOp::SetAttributes { handle, set: open.change_basic(basic)? }
             }
             SetFileInformation::EndOfFile(size) => {
                 check_size(open, *size)?;
@@ -304,34 +301,6 @@ fn check_size(open: &Open, size: u64) -> Result<(), NtStatus> {
         return Err(NtStatus::INVALID_PARAMETER);
     }
     Ok(())
-}
-
-/// Zero leaves a time as it is; all ones and all ones but one freeze and thaw automatic updates, which change nothing now
-/// (MS-FSCC 2.4.7). Attributes of zero stay as they are.
-fn basic_change(open: &Open, basic: &BasicInformation) -> Result<SetAttributes, NtStatus> {
-    let time = |time: FileTime| -> Result<Option<FileTime>, NtStatus> {
-        match time.0 {
-            0 | u64::MAX => Ok(None),
-            other if other == u64::MAX - 1 => Ok(None),
-            other if i64::try_from(other).is_err() => Err(NtStatus::INVALID_PARAMETER),
-            _ => Ok(Some(time)),
-        }
-    };
-    let attributes = basic.attributes;
-    let is_directory = open.kind == Kind::Directory;
-    if attributes.contains(FileAttributes::DIRECTORY) && !is_directory {
-        return Err(NtStatus::INVALID_PARAMETER);
-    }
-    if attributes.intersects(NOT_FOR_DIRECTORIES) && is_directory {
-        return Err(NtStatus::INVALID_PARAMETER);
-    }
-    Ok(SetAttributes {
-        creation: time(basic.creation_time)?,
-        last_access: time(basic.last_access_time)?,
-        last_write: time(basic.last_write_time)?,
-        change: time(basic.change_time)?,
-        dos: (!attributes.is_empty()).then_some(attributes),
-    })
 }
 
 /// FileModeInformation (MS-FSA 2.1.5.15.9): only these bits, and not both kinds of synchronous I/O.

@@ -240,6 +240,7 @@ impl Shard {
                 }
             }
             Timer::SessionExpiry(session) => self.on_session_expired(session),
+            Timer::WriteTime(open) => self.on_write_time_due(open, turn),
         }
     }
 

@@ -32,6 +32,8 @@ pub(crate) enum Wait {
     Doom(Box<Disposing>),
     /// The file was told of a delete disposition.
     Disposed(Box<Disposing>),
+    /// An open's write time becomes visible.
+    TimesSettled(OpenId),
     CloseAttributes(Box<Closing>),
     CloseTold(Box<Closing>),
     CloseUnlink(Box<Closing>),
@@ -46,6 +48,7 @@ impl Shard {
             Wait::Request(pending) => self.on_request_reply(*pending, reply, turn),
             Wait::Rename(renaming) => self.on_rename_reply(renaming, reply, turn),
             Wait::Copy(copying) => self.on_copy_reply(copying, reply, turn),
+            Wait::TimesSettled(open) => self.outstanding_done(open, turn),
             Wait::CloseAttributes(closing) => self.on_close_attributes(*closing, reply, turn),
             Wait::CloseUnlink(closing) => self.on_close_unlinked(*closing, turn),
             Wait::CloseHandle(closing) => self.on_handle_closed(*closing, turn),
@@ -79,6 +82,7 @@ impl Shard {
             Wait::Nothing
             | Wait::Request(_)
             | Wait::Copy(_)
+            | Wait::TimesSettled(_)
             | Wait::CloseAttributes(_)
             | Wait::CloseUnlink(_)
             | Wait::CloseHandle(_) => debug_assert!(false, "a machine answered what storage was asked"),

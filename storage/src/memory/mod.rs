@@ -5,6 +5,7 @@ mod file;
 mod list;
 mod names;
 mod pages;
+mod times;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -146,6 +147,7 @@ impl Memory {
             | StorageOp::SetSparse { .. }
             | StorageOp::Zero { .. } => self.run_on_data(op),
             StorageOp::Attributes { .. }
+            | StorageOp::SettleTimes { .. }
             | StorageOp::SetAttributes { .. }
             | StorageOp::Streams { .. }
             | StorageOp::Eas { .. }
@@ -173,7 +175,9 @@ impl Memory {
                 })?;
                 Ok(StorageReply::Written { length })
             }
-            StorageOp::Flush { handle } => done(self.handles.get(handle).map(drop)),
+            StorageOp::Flush { handle } | StorageOp::SettleTimes { handle } => {
+                done(self.handles.get(handle).map(drop))
+            }
             StorageOp::SetEndOfFile { handle, size } => {
                 done(changed(&*self.handles.get(handle)?, |data| data.resize(size)))
             }
@@ -214,11 +218,13 @@ impl Memory {
 
     fn run_on_metadata(&self, op: StorageOp<Bytes>) -> Outcome<StorageReply<Payload>> {
         match op {
-            StorageOp::Attributes { handle } => {
+            StorageOp::Attributes { handle } | StorageOp::SettleTimes { handle } => {
                 Ok(StorageReply::Attributes(self.handles.get(handle)?.attributes()))
             }
             StorageOp::SetAttributes { handle, set } => {
-                set_attributes(&*self.handles.get(handle)?, &set);
+                let node = self.handles.get(handle)?;
+                *lock(&node.kept) = set.kept;
+                set_attributes(&node, &set);
                 Ok(StorageReply::Done)
             }
             StorageOp::Streams { handle } => Ok(StorageReply::Streams(streams(&*self.handles.get(handle)?))),
@@ -325,6 +331,9 @@ fn check_empty(node: &Node) -> Outcome<()> {
 
 fn set_attributes(node: &Node, set: &SetAttributes) {
     let mut state = node.file.state();
+    if !set.changes(state.dos) {
+        return;
+    }
     if let Some(dos) = set.dos {
         let sparse = state.dos.0 & FileAttributes::SPARSE_FILE.0;
         state.dos = FileAttributes(stored(dos).0 | sparse);
@@ -412,6 +421,6 @@ impl Driver for Memory {
         _later: &mut dyn FnMut() -> Completion,
     ) -> Poll<StorageReply<Payload>> {
         let _turn = lock(&self.turn);
-        Poll::Ready(reply(self.run(op)))
+        Poll::Ready(reply(self.run_keeping(op)))
     }
 }

@@ -1,6 +1,6 @@
 //! Resolving, creating, renaming, linking, removing.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use smb_proto::{FileAttributes, Name, NtStatus};
 use smb_state::storage::{Initial, Kind, Object, Resolved};
@@ -44,7 +44,7 @@ impl Memory {
                 (parent_number, name)
             });
         let stream_name = stream.as_ref().map(|stream| stream.state().name.clone()).unwrap_or_default();
-        let node = Node { file, link, stream, cursor: None.into() };
+        let node = Node { file, link, stream, cursor: None.into(), kept: Mutex::default() };
         let attributes = node.attributes();
         Object { handle: self.handles.insert(Arc::new(node)), attributes, parent, name, stream: stream_name }
     }

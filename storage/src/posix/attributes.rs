@@ -79,7 +79,7 @@ impl Volume {
             dos,
             creation,
             last_access: stat.accessed,
-            last_write: stat.modified,
+            last_write: self.last_write(stat),
             change: record.change_time(stat.changed),
             end_of_file: if is_file { stat.size } else { 0 },
             allocation: if is_file { allocation(stat, dos.contains(FileAttributes::SPARSE_FILE)) } else { 0 },
@@ -176,7 +176,7 @@ impl Volume {
     }
 }
 
-fn timespec(time: Option<FileTime>) -> Timespec {
+pub(super) fn timespec(time: Option<FileTime>) -> Timespec {
     match time.map(FileTime::to_unix) {
         Some((seconds, nanoseconds)) => Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() },
         None => Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },

@@ -479,6 +479,7 @@ impl Creating {
             listing: false,
             outstanding: 0,
             doomed: false,
+            times: super::times::Times::default(),
         }
     }
 
