@@ -283,6 +283,8 @@ pub enum StorageOp<B = BufferId> {
     SettleTimes {
         /// The object.
         handle: Handle,
+        /// The last write time is that of now, unless the handle keeps it.
+        now: bool,
     },
     /// Metadata. Answer: [`StorageReply::Attributes`].
     Attributes {
@@ -586,7 +588,7 @@ impl<B> StorageOp<B> {
             Self::Close { handle } => StorageOp::Close { handle },
             Self::Read { handle, offset, length } => StorageOp::Read { handle, offset, length },
             Self::Flush { handle } => StorageOp::Flush { handle },
-            Self::SettleTimes { handle } => StorageOp::SettleTimes { handle },
+            Self::SettleTimes { handle, now } => StorageOp::SettleTimes { handle, now },
             Self::Attributes { handle } => StorageOp::Attributes { handle },
             Self::SetAttributes { handle, set } => StorageOp::SetAttributes { handle, set },
             Self::SetEndOfFile { handle, size } => StorageOp::SetEndOfFile { handle, size },

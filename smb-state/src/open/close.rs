@@ -72,11 +72,10 @@ impl Shard {
         let requester =
             Requester { volume: open.volume(), session: open.session, connection, share: open.share };
         let closing = Closing { open: id, requester: requester.clone(), attributes: None };
-        if closers.iter().any(|closer| closer.wants_attributes) {
-            let op = open.last_attributes();
-            self.submit(requester, op, Wait::CloseAttributes(Box::new(closing)), turn);
-        } else {
-            self.tell_file_closed(closing, turn);
+        let wants_attributes = closers.iter().any(|closer| closer.wants_attributes);
+        match open.last_words(wants_attributes) {
+            Some(op) => self.submit(requester, op, Wait::CloseAttributes(Box::new(closing)), turn),
+            None => self.tell_file_closed(closing, turn),
         }
     }
 

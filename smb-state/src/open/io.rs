@@ -196,8 +196,9 @@ impl Shard {
     }
 
     pub(crate) fn on_flush(&mut self, request: &OpenRequest, turn: &mut Turn<'_>) -> Result<(), NtStatus> {
-        let open = self.opens.get(&request.open).ok_or(NtStatus::FILE_CLOSED)?;
+        let open = self.opens.get_mut(&request.open).ok_or(NtStatus::FILE_CLOSED)?;
         open.check_any(AccessMask::WRITE_DATA.with(AccessMask::APPEND_DATA))?;
+        open.writes_are_told();
         let op = StorageOp::Flush { handle: open.handle };
         self.submit_for(request, op, Then::Flush, turn);
         Ok(())

@@ -76,10 +76,12 @@ impl Shard {
             }
             SetFileInformation::EndOfFile(size) => {
                 check_size(open, *size)?;
+                open.writes_are_told();
                 StorageOp::SetEndOfFile { handle, size: *size }
             }
             SetFileInformation::Allocation(size) => {
                 check_size(open, *size)?;
+                open.writes_are_told();
                 StorageOp::SetAllocation { handle, size: *size }
             }
             SetFileInformation::FullEa(eas) => {

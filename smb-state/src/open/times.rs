@@ -5,8 +5,8 @@
 //!
 //! Writes are told of late (MS-FSA 2.1.4.17, footnote on deferring): the first write through an open starts a timer, and
 //! until it runs out everybody may be told the last write time of before. What is written after that shows with a flush,
-//! with a change of the file's times or size, or when the open closes. How the driver does it is the driver's; it is one
-//! state per file there, so all opens see the same whatever their shards.
+//! with a change of the file's times or size, or when the open closes, and then it is the close that sets the time. How the
+//! driver tells late is the driver's; it is one state per file there, so all opens see the same whatever their shards.
 
 use smb_proto::attributes::FileAttributes;
 use smb_proto::fscc::file_info::BasicInformation;
@@ -30,8 +30,21 @@ const THAW: u64 = u64::MAX - 1;
 pub(crate) struct Times {
     /// Times that it keeps.
     kept: Kept,
-    /// It wrote, and the delay has begun.
-    wrote: bool,
+    written: Written,
+}
+
+/// How much of what an open wrote is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+enum Written {
+    /// It wrote nothing.
+    #[default]
+    Nothing,
+    /// The delay since the first write runs.
+    Lately,
+    /// Everything is told.
+    Told,
+    /// It wrote once more after the delay.
+    Again,
 }
 
 impl Open {
@@ -56,13 +69,26 @@ impl Open {
             kept,
         };
         self.times.kept = kept;
+        self.writes_are_told();
         Ok(set)
     }
 
-    /// The attributes that a CLOSE is answered with: what was written shows in them.
-    pub(crate) fn last_attributes(&self) -> StorageOp {
+    /// What was written becomes visible by what the open does now.
+    pub(crate) fn writes_are_told(&mut self) {
+        if self.times.written == Written::Again {
+            self.times.written = Written::Told;
+        }
+    }
+
+    /// What a close asks storage first, if anything: for the attributes of its answer, and to set the time of late writes.
+    pub(crate) fn last_words(&self, wants_attributes: bool) -> Option<StorageOp> {
         let handle = self.handle;
-        if self.times.wrote { StorageOp::SettleTimes { handle } } else { StorageOp::Attributes { handle } }
+        match self.times.written {
+            Written::Again => Some(StorageOp::SettleTimes { handle, now: true }),
+            Written::Lately if wants_attributes => Some(StorageOp::SettleTimes { handle, now: false }),
+            Written::Nothing | Written::Told if wants_attributes => Some(StorageOp::Attributes { handle }),
+            Written::Nothing | Written::Told | Written::Lately => None,
+        }
     }
 }
 
@@ -87,19 +113,26 @@ fn take(time: FileTime, kept: &mut bool) -> Result<Option<FileTime>, NtStatus> {
 }
 
 impl Shard {
-    /// An open writes. Only the first time there is anything to do.
+    /// An open writes.
     pub(crate) fn note_write(&mut self, id: OpenId, turn: &mut Turn<'_>) {
         let Some(open) = self.opens.get_mut(&id) else { return };
-        if open.times.wrote || open.times.kept.write || open.kind == Kind::Pipe {
+        if open.times.kept.write || open.kind == Kind::Pipe {
             return;
         }
-        open.times.wrote = true;
-        self.arm(Timer::WriteTime(id), WRITE_TIME_DELAY_MS, turn);
+        match open.times.written {
+            Written::Nothing => {
+                open.times.written = Written::Lately;
+                self.arm(Timer::WriteTime(id), WRITE_TIME_DELAY_MS, turn);
+            }
+            Written::Told => open.times.written = Written::Again,
+            Written::Lately | Written::Again => {}
+        }
     }
 
     /// The delay is over: everybody may see that the open wrote.
     pub(crate) fn on_write_time_due(&mut self, id: OpenId, turn: &mut Turn<'_>) {
         let Some(open) = self.opens.get_mut(&id).filter(|open| open.state == State::Ready) else { return };
+        open.times.written = Written::Told;
         open.outstanding += 1;
         let requester = Requester {
             volume: open.volume(),
@@ -107,7 +140,7 @@ impl Shard {
             connection: ConnectionId(0),
             share: open.share,
         };
-        let op = StorageOp::SettleTimes { handle: open.handle };
+        let op = StorageOp::SettleTimes { handle: open.handle, now: false };
         self.submit(requester, op, Wait::TimesSettled(id), turn);
     }
 }

@@ -124,7 +124,7 @@ fn writing_moves_times(client: &Client) {
     std::thread::sleep(std::time::Duration::from_millis(60));
     assert_eq!(client.write(file.handle, 0, b"y"), Ok(1));
     assert!(matches!(
-        client.call(StorageOp::SettleTimes { handle: file.handle }),
+        client.call(StorageOp::SettleTimes { handle: file.handle, now: false }),
         StorageReply::Attributes(_)
     ));
     let attributes = client.attributes(file.handle);
@@ -142,12 +142,13 @@ fn written_times_are_told_in_the_end(client: &Client) {
         one
     };
     let mut known = told();
-    type Ends = [(&'static str, StorageOp<bytes::Bytes>); 3];
+    type Ends = [(&'static str, StorageOp<bytes::Bytes>); 4];
     let settled = |reply: &StorageReply<smb_proto::Payload>| {
         matches!(reply, StorageReply::Done | StorageReply::Attributes(_))
     };
     let ends: Ends = [
-        ("settling", StorageOp::SettleTimes { handle: file.handle }),
+        ("settling", StorageOp::SettleTimes { handle: file.handle, now: false }),
+        ("the time of now", StorageOp::SettleTimes { handle: file.handle, now: true }),
         ("flush", StorageOp::Flush { handle: file.handle }),
         ("a new size", StorageOp::SetEndOfFile { handle: file.handle, size: 7 }),
     ];
@@ -184,6 +185,8 @@ fn kept_times_stay(client: &Client) {
     assert_eq!(times(client.attributes(handle)), times(before), "a write");
     assert_eq!(client.done(StorageOp::SetEndOfFile { handle, size: 2 }), Ok(()));
     assert_eq!(times(client.attributes(handle)), times(before), "a new size");
+    assert!(matches!(client.call(StorageOp::SettleTimes { handle, now: true }), StorageReply::Attributes(_)));
+    assert_eq!(times(client.attributes(handle)), times(before), "the time of now");
     assert_eq!(client.read(handle, 0, 2).map(|data| data.len()), Ok(2));
     assert_eq!(times(client.attributes(handle)), times(before), "a read");
     assert_eq!(client.rename(handle, "g", false), Ok(()));

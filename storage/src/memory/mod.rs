@@ -175,9 +175,7 @@ impl Memory {
                 })?;
                 Ok(StorageReply::Written { length })
             }
-            StorageOp::Flush { handle } | StorageOp::SettleTimes { handle } => {
-                done(self.handles.get(handle).map(drop))
-            }
+            StorageOp::Flush { handle } => done(self.handles.get(handle).map(drop)),
             StorageOp::SetEndOfFile { handle, size } => {
                 done(changed(&*self.handles.get(handle)?, |data| data.resize(size)))
             }
@@ -218,7 +216,16 @@ impl Memory {
 
     fn run_on_metadata(&self, op: StorageOp<Bytes>) -> Outcome<StorageReply<Payload>> {
         match op {
-            StorageOp::Attributes { handle } | StorageOp::SettleTimes { handle } => {
+            StorageOp::SettleTimes { handle, now: is_now } => {
+                let node = self.handles.get(handle)?;
+                if is_now {
+                    let mut state = node.file.state();
+                    state.last_write = now();
+                    state.change = state.last_write;
+                }
+                Ok(StorageReply::Attributes(node.attributes()))
+            }
+            StorageOp::Attributes { handle } => {
                 Ok(StorageReply::Attributes(self.handles.get(handle)?.attributes()))
             }
             StorageOp::SetAttributes { handle, set } => {

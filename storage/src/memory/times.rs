@@ -22,6 +22,7 @@ fn changer(op: &StorageOp<Bytes>) -> Option<(Handle, Kept)> {
             Some((*handle, named))
         }
         StorageOp::Write { handle, .. }
+        | StorageOp::SettleTimes { handle, .. }
         | StorageOp::SetEndOfFile { handle, .. }
         | StorageOp::SetAllocation { handle, .. }
         | StorageOp::SetEas { handle, .. }

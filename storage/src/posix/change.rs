@@ -128,7 +128,7 @@ impl Volume {
             self.edit_stream(&node.inode, stream, |stream| stream.resize(0))?;
             return Ok(StorageReply::Attributes(self.attributes_of(node)?));
         }
-        rustix::fs::ftruncate(node.inode.writer()?, 0)?;
+        self.set_end_of_file(node, 0)?;
         if self.caps.extended_attributes {
             eas::replace(&node.inode, &initial.eas)?;
             if supersede {

@@ -6,7 +6,7 @@ use std::ffi::{CStr, CString};
 use std::hash::{BuildHasher, Hash};
 use std::os::fd::AsFd;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU8};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Statx, StatxFlags, StatxTimestamp, openat, statx};
@@ -116,6 +116,9 @@ pub(super) struct Inode {
     pub(super) edit: Mutex<()>,
     /// Named streams that handles lead to.
     pub(super) streams: Mutex<Vec<Weak<StreamLink>>>,
+    /// Bytes set aside for the data while the file is empty; how many of an empty file's blocks are for data, the file system
+    /// does not tell.
+    pub(super) reserved: AtomicU64,
     /// The last write time that is told while handles write.
     pub(super) told: Mutex<Option<Told>>,
 }
@@ -133,6 +136,7 @@ impl Inode {
             writer: OnceLock::new(),
             edit: Mutex::new(()),
             streams: Mutex::new(Vec::new()),
+            reserved: AtomicU64::new(0),
             told: Mutex::new(None),
         }
     }

@@ -335,8 +335,11 @@ impl Volume {
                 self.flush(&node)?;
                 done(self.settle_times(&node))
             }
-            StorageOp::SettleTimes { handle } => {
+            StorageOp::SettleTimes { handle, now } => {
                 let node = node(*handle)?;
+                if *now && !node.kept().write {
+                    self.keeping(&node, node.kept(), || times::note_modified(&node.inode))?;
+                }
                 self.settle_times(&node)?;
                 Ok(StorageReply::Attributes(self.attributes_of(&node)?))
             }

@@ -7,7 +7,7 @@
 
 use std::sync::atomic::Ordering;
 
-use rustix::fs::{AtFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat};
+use rustix::fs::{AtFlags, Timestamps, utimensat};
 use smb_proto::FileTime;
 use smb_state::storage::{Kept, SetAttributes};
 
@@ -131,11 +131,10 @@ impl Volume {
     }
 }
 
-/// The kernel does not know that a named stream is part of a file's data.
+/// Sets the last write time to that of now: where the kernel does not see a write, or saw it long ago.
 pub(super) fn note_modified(inode: &Inode) -> Outcome<()> {
-    let omit = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
-    let times =
-        Timestamps { last_access: omit, last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW } };
+    // The kernel's own idea of now (`UTIME_NOW`) lags by a tick, and could be before what the client did last.
+    let times = Timestamps { last_access: timespec(None), last_modification: timespec(Some(record::now())) };
     Ok(utimensat(rustix::fs::CWD, inode.path(), &times, AtFlags::empty())?)
 }
 
