@@ -374,7 +374,7 @@ pub enum StorageOp<B = BufferId> {
         /// Replace a file of that name.
         replace: bool,
     },
-    /// Rename a stream. Answer: [`StorageReply::Done`].
+    /// Rename a stream. One that is replaced must be empty, else INVALID_PARAMETER. Answer: [`StorageReply::Done`].
     RenameStream {
         /// The stream.
         handle: Handle,
@@ -394,10 +394,15 @@ pub enum StorageOp<B = BufferId> {
         /// Replace a file of that name.
         replace: bool,
     },
-    /// Remove the link (or the stream) by which the object was opened. Handles stay usable. Answer:
+    /// Remove the link by which the object was opened, whichever stream of it. Handles stay usable. Answer:
     /// [`StorageReply::Done`]; DIRECTORY_NOT_EMPTY.
     Unlink {
         /// The object.
+        handle: Handle,
+    },
+    /// Remove a named stream. Handles stay usable. Answer: [`StorageReply::Done`].
+    UnlinkStream {
+        /// The stream.
         handle: Handle,
     },
     /// Size and free space. Answer: [`StorageReply::Volume`].
@@ -609,6 +614,7 @@ impl<B> StorageOp<B> {
             }
             Self::Link { handle, parent, name, replace } => StorageOp::Link { handle, parent, name, replace },
             Self::Unlink { handle } => StorageOp::Unlink { handle },
+            Self::UnlinkStream { handle } => StorageOp::UnlinkStream { handle },
             Self::Volume => StorageOp::Volume,
             Self::AllocatedRanges { handle, offset, length, count_max } => {
                 StorageOp::AllocatedRanges { handle, offset, length, count_max }

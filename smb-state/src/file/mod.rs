@@ -16,6 +16,7 @@ use crate::message::{Answer, Asker};
 use crate::shard::{Shard, Turn};
 
 pub mod share_mode;
+mod streams;
 
 /// A name of a file: directory and folded last component.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,6 +38,17 @@ pub struct File {
     stream_deletes: BTreeMap<Name, Delete>,
     /// Links being replaced by a rename: nothing opens through them meanwhile.
     replacing: BTreeSet<Link>,
+    /// Names that streams are getting, folded: nothing opens a stream of that name meanwhile.
+    replacing_streams: BTreeSet<Name>,
+}
+
+/// What a last close has to remove, by the names that the file knows it by: they may have changed since the open was made.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Removal {
+    /// The link.
+    pub link: Link,
+    /// The named stream; empty when the link itself goes, and with the last one the file.
+    pub stream: Name,
 }
 
 /// How far a delete is.
@@ -83,13 +95,9 @@ pub enum FileAsk {
         /// The open.
         open: OpenId,
     },
-    /// What the last close had to remove is removed, or could not be.
-    Removed {
-        /// The link, if it was one.
-        link: Link,
-        /// The stream, if it was one; empty for the link itself.
-        stream: Name,
-    },
+    /// What the last close had to remove is removed, or could not be. [`Answer::Closed`]: with a stream gone, it may be the
+    /// link's turn.
+    Removed(Removal),
     /// Set or clear the delete disposition of an open's link or stream. Granted.
     Dispose {
         /// The open.
@@ -114,6 +122,22 @@ pub enum FileAsk {
         /// The name.
         link: Link,
     },
+    /// The stream of an open is about to get another name, folded. Granted, or refused; when granted, the end is told.
+    BeginStreamRename {
+        /// The open.
+        open: OpenId,
+        /// The name.
+        stream: Name,
+    },
+    /// The stream of an open has another name now, or could not get it. Granted.
+    EndStreamRename {
+        /// The open.
+        open: OpenId,
+        /// The name.
+        stream: Name,
+        /// It has it.
+        done: bool,
+    },
     /// A name is about to come into this directory by a rename, which uses it as an open of it would. Granted, or refused
     /// with SHARING_VIOLATION.
     CheckEntry,
@@ -133,6 +157,7 @@ impl File {
     fn is_idle(&self) -> bool {
         self.grants.is_empty()
             && self.replacing.is_empty()
+            && self.replacing_streams.is_empty()
             && !self
                 .deletes
                 .values()
@@ -147,6 +172,9 @@ impl File {
         if !grant.stream.is_empty() && self.stream_deletes.contains_key(&grant.stream) {
             return Err(NtStatus::DELETE_PENDING);
         }
+        if !grant.stream.is_empty() && self.replacing_streams.contains(&grant.stream) {
+            return Err(NtStatus::SHARING_VIOLATION);
+        }
         if self.grants.values().all(|other| share_mode::compatible(other, grant)) {
             Ok(())
         } else {
@@ -154,8 +182,8 @@ impl File {
         }
     }
 
-    fn close(&mut self, open: OpenId) -> bool {
-        let Some(grant) = self.grants.remove(&open) else { return false };
+    fn close(&mut self, open: OpenId) -> Option<Removal> {
+        let grant = self.grants.remove(&open)?;
         if grant.delete_on_close {
             self.dispose(&grant, true);
         }
@@ -165,14 +193,9 @@ impl File {
             && let Some(delete @ Delete::Pending) = self.stream_deletes.get_mut(&grant.stream)
         {
             *delete = Delete::Removing;
-            return true;
+            return Some(Removal { link: grant.link, stream: grant.stream });
         }
-        let link_is_last = !self.grants.values().any(|other| other.link == grant.link);
-        if link_is_last && let Some(delete @ Delete::Pending) = self.deletes.get_mut(&grant.link) {
-            *delete = Delete::Removing;
-            return true;
-        }
-        false
+        self.begin_link_removal(&grant.link)
     }
 
     fn dispose(&mut self, grant: &Grant, delete: bool) {
@@ -227,13 +250,14 @@ impl Shard {
                 file.grants.remove(&open);
                 Answer::Granted
             }
-            FileAsk::Removed { link, stream } => {
+            FileAsk::Removed(Removal { link, stream }) => {
                 if stream.is_empty() {
                     file.deletes.remove(&link);
+                    Answer::Closed { remove: None }
                 } else {
                     file.stream_deletes.remove(&stream);
+                    Answer::Closed { remove: file.begin_link_removal(&link) }
                 }
-                Answer::Granted
             }
             FileAsk::Dispose { open, delete } => {
                 if let Some(grant) = file.grants.get(&open).cloned() {
@@ -257,6 +281,14 @@ impl Shard {
             }
             FileAsk::Renamed { open, link } => {
                 file.rename(open, &link);
+                Answer::Granted
+            }
+            FileAsk::BeginStreamRename { open, stream } => match file.begin_stream_rename(open, &stream) {
+                Ok(()) => Answer::Granted,
+                Err(status) => Answer::Refused(status),
+            },
+            FileAsk::EndStreamRename { open, stream, done } => {
+                file.end_stream_rename(open, &stream, done);
                 Answer::Granted
             }
             FileAsk::Replace { link } => {

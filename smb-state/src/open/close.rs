@@ -9,7 +9,7 @@ use smb_proto::NtStatus;
 use smb_proto::command::close::{Flags, Request, Response};
 
 use super::{OpenRequest, State};
-use crate::file::FileAsk;
+use crate::file::{FileAsk, Removal};
 use crate::ids::{ConnectionId, OpenId};
 use crate::message::{Address, Answer, Finished, Message, Origin};
 use crate::namespace::NamespaceAsk;
@@ -31,6 +31,7 @@ pub struct Closing {
     pub(crate) open: OpenId,
     requester: Requester,
     attributes: Option<Attributes>,
+    removing: Option<Removal>,
 }
 
 impl Shard {
@@ -71,7 +72,7 @@ impl Shard {
         let connection = closers.front().map_or(ConnectionId(0), |closer| closer.origin.connection);
         let requester =
             Requester { volume: open.volume(), session: open.session, connection, share: open.share };
-        let closing = Closing { open: id, requester: requester.clone(), attributes: None };
+        let closing = Closing { open: id, requester: requester.clone(), attributes: None, removing: None };
         let wants_attributes = closers.iter().any(|closer| closer.wants_attributes);
         match open.last_words(wants_attributes) {
             Some(op) => self.submit(requester, op, Wait::CloseAttributes(Box::new(closing)), turn),
@@ -98,23 +99,34 @@ impl Shard {
         turn.post(Address::File(file), Message::AskFile(FileAsk::Close { open }, asker));
     }
 
-    pub(crate) fn on_close_told(&mut self, closing: Closing, answer: &Answer, turn: &mut Turn<'_>) {
+    pub(crate) fn on_close_told(&mut self, mut closing: Closing, answer: &Answer, turn: &mut Turn<'_>) {
         let Some(open) = self.opens.get(&closing.open) else { return };
-        if matches!(answer, Answer::Closed { remove: true }) {
-            let op = StorageOp::Unlink { handle: open.handle };
+        if let Answer::Closed { remove: Some(removal) } = answer {
+            let handle = open.handle;
+            let op = if removal.stream.is_empty() {
+                StorageOp::Unlink { handle }
+            } else {
+                StorageOp::UnlinkStream { handle }
+            };
+            closing.removing = Some(removal.clone());
             let requester = closing.requester.clone();
             return self.submit(requester, op, Wait::CloseUnlink(Box::new(closing)), turn);
         }
         self.close_handle(closing, turn);
     }
 
-    pub(crate) fn on_close_unlinked(&mut self, closing: Closing, turn: &mut Turn<'_>) {
+    pub(crate) fn on_close_unlinked(&mut self, mut closing: Closing, turn: &mut Turn<'_>) {
         let Some(open) = self.opens.get(&closing.open) else { return };
-        let ask = FileAsk::Removed { link: open.link.clone(), stream: open.stream.clone() };
-        let directory = (open.is_directory()).then_some(open.file.number);
         let (file, volume) = (open.file, open.volume());
+        let Some(removal) = closing.removing.take() else { return };
+        if !removal.stream.is_empty() {
+            // The link's delete may have waited for the stream.
+            let asker = self.wait(Wait::CloseTold(Box::new(closing)));
+            return turn.post(Address::File(file), Message::AskFile(FileAsk::Removed(removal), asker));
+        }
+        let directory = (open.is_directory()).then_some(open.file.number);
         let asker = self.nobody();
-        turn.post(Address::File(file), Message::AskFile(ask, asker));
+        turn.post(Address::File(file), Message::AskFile(FileAsk::Removed(removal), asker));
         if let Some(directory) = directory {
             turn.post(
                 Address::Namespace(volume),

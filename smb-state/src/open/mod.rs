@@ -114,6 +114,17 @@ impl Open {
         self.file.volume
     }
 
+    /// Its path with another stream.
+    pub(crate) fn path_with_stream(&self, stream: Option<&Name>) -> Name {
+        let file = self.path.units().split(|unit| *unit == u16::from(b':')).next().unwrap_or_default();
+        let mut units = file.to_vec();
+        if let Some(stream) = stream {
+            units.push(u16::from(b':'));
+            units.extend_from_slice(stream.units());
+        }
+        Name::from_units(units)
+    }
+
     pub(crate) fn is_directory(&self) -> bool {
         self.kind == Kind::Directory && self.stream.is_empty()
     }

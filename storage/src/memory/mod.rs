@@ -121,6 +121,7 @@ impl Memory {
                 done(self.rename_stream(&*node(handle)?, &stream, replace))
             }
             StorageOp::Path { handle } => Ok(StorageReply::Path(self.path_of(&*node(handle)?)?)),
+            StorageOp::UnlinkStream { handle } => done(self.unlink_stream(&*node(handle)?)),
             StorageOp::Unlink { handle } => done(self.unlink(&*node(handle)?)),
             StorageOp::Open { handle, intent } => open(&*node(handle)?, intent),
             StorageOp::Overwrite { handle, initial, supersede } => {

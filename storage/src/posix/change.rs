@@ -327,9 +327,6 @@ impl Volume {
     }
 
     pub(super) fn unlink(&self, node: &Node, place: Place) -> Outcome<()> {
-        if let Some(stream) = &node.stream {
-            return self.unlink_stream(node, stream);
-        }
         let _naming = self.hold_naming(place)?;
         let link = self.current_link(node)?;
         let entry = Stat::of_name(link.parent.fd(), &link.name)?;

@@ -379,6 +379,11 @@ impl Volume {
                 let node = node(*handle)?;
                 done(self.changing(&node, || self.rename_stream(&node, stream, *replace)))
             }
+            StorageOp::UnlinkStream { handle } => {
+                let node = node(*handle)?;
+                let stream = node.stream.as_ref().ok_or(NtStatus::INVALID_PARAMETER)?;
+                done(self.changing(&node, || self.unlink_stream(&node, stream)))
+            }
             StorageOp::Unlink { handle } => done(self.unlink(&*node(*handle)?, place)),
             StorageOp::AllocatedRanges { handle, offset, length, count_max } => {
                 let ranges = self.allocated_ranges(&*node(*handle)?, *offset, *length, *count_max)?;
@@ -417,6 +422,7 @@ fn changes<B>(op: &StorageOp<B>) -> bool {
         | StorageOp::RenameStream { .. }
         | StorageOp::Link { .. }
         | StorageOp::Unlink { .. }
+        | StorageOp::UnlinkStream { .. }
         | StorageOp::SetSparse { .. }
         | StorageOp::Zero { .. }
         | StorageOp::Copy { .. } => true,

@@ -214,6 +214,9 @@ impl Volume {
             if !replace {
                 return Err(NtStatus::OBJECT_NAME_COLLISION.into());
             }
+            if header(&node.inode, &existing)?.0 > 0 {
+                return Err(NtStatus::INVALID_PARAMETER.into());
+            }
             self.orphan(node, &existing)?;
         }
         store(&node.inode, name, None, &data)?;
