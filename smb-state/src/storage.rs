@@ -448,6 +448,11 @@ pub enum StorageOp<B = BufferId> {
         /// Bytes.
         length: u32,
     },
+    /// What waits in a pipe, and what it has room for. Answer: [`StorageReply::Pipe`].
+    PipeState {
+        /// The pipe.
+        handle: Handle,
+    },
     /// Write one message to a pipe and read the answer. Answer: [`StorageReply::Read`], or BUFFER_OVERFLOW with
     /// [`StorageReply::ReadPartly`].
     Transceive {
@@ -515,6 +520,23 @@ pub enum StorageReply<B = BufferId> {
     Volume(VolumeInfo),
     /// Ranges with data.
     Ranges(Vec<Range>),
+    /// The state of a pipe.
+    Pipe(PipeState),
+}
+
+/// The state of a pipe, seen from the client's end (MS-FSCC 2.4.38).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PipeState {
+    /// Bytes that can be read now.
+    pub readable: u32,
+    /// Bytes that can be written and wait for the server's side at most.
+    pub inbound_quota: u32,
+    /// Bytes of these that are free.
+    pub writable: u32,
+    /// Bytes that can wait to be read at most.
+    pub outbound_quota: u32,
+    /// Nothing more will come: the server's side has given the pipe up.
+    pub is_broken: bool,
 }
 
 /// A stream of a file.
@@ -616,6 +638,7 @@ impl<B> StorageOp<B> {
             Self::Unlink { handle } => StorageOp::Unlink { handle },
             Self::UnlinkStream { handle } => StorageOp::UnlinkStream { handle },
             Self::Volume => StorageOp::Volume,
+            Self::PipeState { handle } => StorageOp::PipeState { handle },
             Self::AllocatedRanges { handle, offset, length, count_max } => {
                 StorageOp::AllocatedRanges { handle, offset, length, count_max }
             }
@@ -648,6 +671,7 @@ impl<B> StorageReply<B> {
             Self::Security(descriptor) => StorageReply::Security(descriptor),
             Self::Volume(info) => StorageReply::Volume(info),
             Self::Ranges(ranges) => StorageReply::Ranges(ranges),
+            Self::Pipe(state) => StorageReply::Pipe(state),
         }
     }
 }

@@ -90,6 +90,11 @@ pub enum FileAsk {
         /// The open.
         open: OpenId,
     },
+    /// An open that deletes on close does not, after all: the directory has entries. Granted.
+    KeepOnClose {
+        /// The open.
+        open: OpenId,
+    },
     /// An open that was granted is not made after all: forgotten, without what a close would lead to.
     Abandon {
         /// The open.
@@ -246,6 +251,12 @@ impl Shard {
                 Err(status) => Answer::Refused(status),
             },
             FileAsk::Close { open } => Answer::Closed { remove: file.close(open) },
+            FileAsk::KeepOnClose { open } => {
+                if let Some(grant) = file.grants.get_mut(&open) {
+                    grant.delete_on_close = false;
+                }
+                Answer::Granted
+            }
             FileAsk::Abandon { open } => {
                 file.grants.remove(&open);
                 Answer::Granted

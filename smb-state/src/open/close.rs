@@ -29,7 +29,7 @@ pub struct Closer {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Closing {
     pub(crate) open: OpenId,
-    requester: Requester,
+    pub(crate) requester: Requester,
     attributes: Option<Attributes>,
     removing: Option<Removal>,
 }
@@ -76,7 +76,7 @@ impl Shard {
         let wants_attributes = closers.iter().any(|closer| closer.wants_attributes);
         match open.last_words(wants_attributes) {
             Some(op) => self.submit(requester, op, Wait::CloseAttributes(Box::new(closing)), turn),
-            None => self.tell_file_closed(closing, turn),
+            None => self.leave_file(closing, turn),
         }
     }
 
@@ -89,10 +89,18 @@ impl Shard {
         if let StorageReply::Attributes(attributes) = reply {
             closing.attributes = Some(attributes);
         }
-        self.tell_file_closed(closing, turn);
+        self.leave_file(closing, turn);
     }
 
-    fn tell_file_closed(&mut self, closing: Closing, turn: &mut Turn<'_>) {
+    fn leave_file(&mut self, closing: Closing, turn: &mut Turn<'_>) {
+        if self.opens.get(&closing.open).is_some_and(super::Open::deletes_directory) {
+            self.doom_closing(closing, turn);
+        } else {
+            self.tell_file_closed(closing, turn);
+        }
+    }
+
+    pub(crate) fn tell_file_closed(&mut self, closing: Closing, turn: &mut Turn<'_>) {
         let Some(file) = self.opens.get(&closing.open).map(|open| open.file) else { return };
         let open = closing.open;
         let asker = self.wait(Wait::CloseTold(Box::new(closing)));
@@ -124,7 +132,8 @@ impl Shard {
             let asker = self.wait(Wait::CloseTold(Box::new(closing)));
             return turn.post(Address::File(file), Message::AskFile(FileAsk::Removed(removal), asker));
         }
-        let directory = (open.is_directory()).then_some(open.file.number);
+        // What a stream belongs to may be a directory.
+        let directory = (open.is_directory() || !open.stream.is_empty()).then_some(open.file.number);
         let asker = self.nobody();
         turn.post(Address::File(file), Message::AskFile(FileAsk::Removed(removal), asker));
         if let Some(directory) = directory {

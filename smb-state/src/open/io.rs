@@ -266,6 +266,7 @@ pub(crate) fn payload_of(reply: &StorageReply) -> Option<BufferId> {
         | StorageReply::Eas(_)
         | StorageReply::Security(_)
         | StorageReply::Volume(_)
-        | StorageReply::Ranges(_) => None,
+        | StorageReply::Ranges(_)
+        | StorageReply::Pipe(_) => None,
     }
 }

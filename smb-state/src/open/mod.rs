@@ -26,6 +26,7 @@ use crate::storage::{Kind, Requester, VolumeCaps};
 pub mod close;
 pub mod copy;
 pub mod create;
+pub mod doom;
 pub mod io;
 pub mod ioctl;
 pub mod query;

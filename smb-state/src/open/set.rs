@@ -278,10 +278,12 @@ impl Shard {
 
     /// Clears the disposition; nothing was outstanding for it yet.
     fn tell_disposition(&mut self, id: OpenId, origin: Origin, delete: bool, turn: &mut Turn<'_>) {
-        self.spare_directory(id, turn);
         let Some(open) = self.opens.get_mut(&id) else { return };
         open.outstanding += 1;
+        // Another open may have announced the directory.
+        open.doomed = open.doomed || open.is_directory();
         let file = open.file;
+        self.spare_directory(id, turn);
         let asker = self.wait(Wait::Disposed(Box::new(Disposing { open: id, origin })));
         turn.post(Address::File(file), Message::AskFile(FileAsk::Dispose { open: id, delete }, asker));
     }

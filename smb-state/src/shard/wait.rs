@@ -35,6 +35,10 @@ pub(crate) enum Wait {
     /// An open's write time becomes visible.
     TimesSettled(OpenId),
     CloseAttributes(Box<Closing>),
+    /// The namespace was asked to keep names out of a directory that goes with its open.
+    CloseDoomed(Box<Closing>),
+    /// Storage was asked whether that directory is empty.
+    CloseEmpty(Box<Closing>),
     CloseTold(Box<Closing>),
     CloseUnlink(Box<Closing>),
     CloseHandle(Box<Closing>),
@@ -50,6 +54,7 @@ impl Shard {
             Wait::Copy(copying) => self.on_copy_reply(copying, reply, turn),
             Wait::TimesSettled(open) => self.outstanding_done(open, turn),
             Wait::CloseAttributes(closing) => self.on_close_attributes(*closing, reply, turn),
+            Wait::CloseEmpty(closing) => self.on_closing_empty(*closing, &reply, turn),
             Wait::CloseUnlink(closing) => self.on_close_unlinked(*closing, turn),
             Wait::CloseHandle(closing) => self.on_handle_closed(*closing, turn),
             Wait::Nothing => {
@@ -64,6 +69,7 @@ impl Shard {
             | Wait::QueryPending(_)
             | Wait::Doom(_)
             | Wait::Disposed(_)
+            | Wait::CloseDoomed(_)
             | Wait::CloseTold(_) => debug_assert!(false, "storage answered what a machine was asked"),
         }
     }
@@ -78,12 +84,14 @@ impl Shard {
             Wait::Rename(renaming) => self.on_rename_answer(renaming, &answer, turn),
             Wait::Doom(disposing) => self.on_doom_answer(*disposing, &answer, turn),
             Wait::Disposed(disposing) => self.on_disposed(&disposing, turn),
+            Wait::CloseDoomed(closing) => self.on_closing_doomed(*closing, &answer, turn),
             Wait::CloseTold(closing) => self.on_close_told(*closing, &answer, turn),
             Wait::Nothing
             | Wait::Request(_)
             | Wait::Copy(_)
             | Wait::TimesSettled(_)
             | Wait::CloseAttributes(_)
+            | Wait::CloseEmpty(_)
             | Wait::CloseUnlink(_)
             | Wait::CloseHandle(_) => debug_assert!(false, "a machine answered what storage was asked"),
         }

@@ -138,7 +138,9 @@ impl Memory {
                 let (source, target) = (node(source)?, node(target)?);
                 copy((&source, source_offset), (&target, target_offset), length)
             }
-            StorageOp::Transceive { .. } => Err(NtStatus::INVALID_DEVICE_REQUEST.into()),
+            StorageOp::Transceive { .. } | StorageOp::PipeState { .. } => {
+                Err(NtStatus::INVALID_DEVICE_REQUEST.into())
+            }
             StorageOp::Read { .. }
             | StorageOp::Write { .. }
             | StorageOp::Flush { .. }

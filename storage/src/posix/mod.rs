@@ -301,7 +301,9 @@ impl Volume {
                 self.forget_times(&*self.handles.remove(*handle)?);
                 Ok(StorageReply::Done)
             }
-            StorageOp::Transceive { .. } => Err(NtStatus::INVALID_DEVICE_REQUEST.into()),
+            StorageOp::Transceive { .. } | StorageOp::PipeState { .. } => {
+                Err(NtStatus::INVALID_DEVICE_REQUEST.into())
+            }
             _ => self.run_on(op, place),
         }
     }
@@ -441,6 +443,7 @@ fn changes<B>(op: &StorageOp<B>) -> bool {
         | StorageOp::CheckEmpty { .. }
         | StorageOp::Volume
         | StorageOp::AllocatedRanges { .. }
+        | StorageOp::PipeState { .. }
         | StorageOp::Transceive { .. } => false,
     }
 }
