@@ -204,12 +204,14 @@ impl Shard {
             write_through,
         };
         self.submit_checked(request, Cause::Write, op, Then::Write, turn);
+        self.note_write(request.open, turn);
         Ok(())
     }
 
     pub(crate) fn on_flush(&mut self, request: &OpenRequest, turn: &mut Turn<'_>) -> Result<(), NtStatus> {
-        let open = self.opens.get(&request.open).ok_or(NtStatus::FILE_CLOSED)?;
+        let open = self.opens.get_mut(&request.open).ok_or(NtStatus::FILE_CLOSED)?;
         open.check_any(AccessMask::WRITE_DATA.with(AccessMask::APPEND_DATA))?;
+        open.writes_are_told();
         let op = StorageOp::Flush { handle: open.handle };
         self.submit_checked(request, Cause::Read, op, Then::Flush, turn);
         Ok(())
@@ -277,6 +279,7 @@ pub(crate) fn payload_of(reply: &StorageReply) -> Option<BufferId> {
         | StorageReply::Eas(_)
         | StorageReply::Security(_)
         | StorageReply::Volume(_)
-        | StorageReply::Ranges(_) => None,
+        | StorageReply::Ranges(_)
+        | StorageReply::Pipe(_) => None,
     }
 }

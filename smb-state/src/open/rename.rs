@@ -59,6 +59,7 @@ enum Stage {
     Reserving,
     AskingTarget,
     Moving,
+    AskingStream,
     MovingStream,
 }
 
@@ -83,12 +84,33 @@ impl Shard {
             open.outstanding += 1;
         }
         if renaming.target.is_root() && renaming.target.stream().is_some() {
-            self.rename_stream(renaming, turn);
+            renaming.stage = Stage::AskingStream;
+            self.ask_stream(renaming, turn);
         } else {
             renaming.stage = Stage::AskingSource;
             self.ask_source(renaming, turn);
         }
         Ok(())
+    }
+
+    fn ask_stream(&mut self, renaming: Box<Renaming>, turn: &mut Turn<'_>) {
+        let Some(file) = self.opens.get(&renaming.open).map(|open| open.file) else { return };
+        let ask = FileAsk::BeginStreamRename { open: renaming.open, stream: renaming.new_stream() };
+        let asker = self.wait(Wait::Rename(renaming));
+        turn.post(Address::File(file), Message::AskFile(ask, asker));
+    }
+
+    /// Tells the file how a stream's rename ended; what it granted is given back with that.
+    fn stream_rename_ended(&mut self, renaming: &Renaming, done: bool, turn: &mut Turn<'_>) {
+        let asker = self.nobody();
+        let Some(open) = self.opens.get_mut(&renaming.open) else { return };
+        let stream = renaming.new_stream();
+        if done {
+            open.stream = stream.clone();
+            open.path = open.path_with_stream(renaming.target.stream());
+        }
+        let ask = FileAsk::EndStreamRename { open: renaming.open, stream, done };
+        turn.post(Address::File(open.file), Message::AskFile(ask, asker));
     }
 
     fn rename_stream(&mut self, mut renaming: Box<Renaming>, turn: &mut Turn<'_>) {
@@ -155,6 +177,7 @@ impl Shard {
             (Stage::MovingStream, StorageReply::Done) => {
                 let stream = renaming.target.stream().cloned().unwrap_or_default();
                 self.report_stream_renamed(renaming.open, &stream, turn);
+                self.stream_rename_ended(&renaming, true, turn);
                 self.end_rename(renaming, NtStatus::SUCCESS, turn);
             }
             (Stage::Moving, StorageReply::Failed(NtStatus::OBJECT_NAME_COLLISION)) if renaming.replace => {
@@ -164,6 +187,11 @@ impl Shard {
             (Stage::ResolvingParent, StorageReply::Resolved(resolved)) => {
                 self.forget_resolved(&renaming, resolved, turn);
                 self.end_rename(renaming, NtStatus::OBJECT_PATH_NOT_FOUND, turn);
+            }
+            (Stage::MovingStream, reply) => {
+                self.stream_rename_ended(&renaming, false, turn);
+                let failed = if let StorageReply::Failed(status) = reply { Some(status) } else { None };
+                self.end_rename(renaming, failed.unwrap_or(NtStatus::INTERNAL_ERROR), turn);
             }
             (_, StorageReply::Failed(status)) => self.end_rename(renaming, status, turn),
             (_, _) => self.end_rename(renaming, NtStatus::INTERNAL_ERROR, turn),
@@ -257,6 +285,7 @@ impl Shard {
             (Stage::AskingParent, Answer::Granted) => self.resolve_target(renaming, turn),
             (Stage::Reserving, Answer::Granted) => self.ask_target(renaming, turn),
             (Stage::AskingTarget, Answer::Granted) => self.move_link(renaming, turn),
+            (Stage::AskingStream, Answer::Granted) => self.rename_stream(renaming, turn),
             (Stage::Reserving, Answer::Again) => {
                 renaming.reserved = None;
                 self.resolve_parent(renaming, turn);
@@ -275,6 +304,7 @@ impl Shard {
                     | Stage::ResolvingParent
                     | Stage::ResolvingTarget
                     | Stage::Moving
+                    | Stage::AskingStream
                     | Stage::MovingStream => {}
                 }
                 self.end_rename(renaming, *status, turn);
@@ -431,6 +461,11 @@ impl Renaming {
     pub(crate) fn at_file(&self, shard: &Shard) -> Option<(FileKey, Origin, OpenId)> {
         let waits = self.stage == Stage::AskingSource;
         waits.then(|| Some((shard.opens.get(&self.open)?.file, self.origin, self.open))).flatten()
+    }
+
+    /// The name that a stream gets, folded.
+    fn new_stream(&self) -> Name {
+        self.target.stream().map(Name::folded).unwrap_or_default()
     }
 
     /// Whether what has the name may be replaced (MS-FSA 2.1.5.15.11).

@@ -614,6 +614,7 @@ impl Creating {
             held_breaks: Vec::new(),
             outstanding: 0,
             doomed: false,
+            times: super::times::Times::default(),
         }
     }
 
