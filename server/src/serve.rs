@@ -45,7 +45,8 @@ pub(crate) fn run(arguments: &ServeArguments) -> Outcome<()> {
         tracing::warn!("{note}");
     }
     let name = settings.name.clone().unwrap_or_else(host_name);
-    let mut site = Site::new(&name, Arc::new(BlockingPool::new(BLOCKING_THREADS_MAX)));
+    let domain = smb_state::security::account_domain(&start.server_guid);
+    let mut site = Site::new(&name, domain, Arc::new(BlockingPool::new(BLOCKING_THREADS_MAX)));
     let shares = site.shares(&settings.shares)?;
     let core = core_config(&settings, &start, shares);
     let handle = listen(&settings, |listen| ServerConfig {

@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use smb_proto::rpc::srvsvc::ShareType;
 use smb_proto::rpc::{ServerDescription, ShareDescription};
+use smb_proto::security::Sid;
 use smb_proto::{FileTime, Name};
 use smb_state::config::{Allowed, Share};
 use smb_state::ids::{ShareId, VolumeId};
@@ -29,18 +30,20 @@ pub(crate) struct Site {
     offload: Arc<dyn Offload>,
     pipe_caps: VolumeCaps,
     facts: Arc<Facts>,
+    account_domain: Sid,
     shares: BTreeMap<Name, ShareId>,
     by_path: BTreeMap<PathBuf, (VolumeId, VolumeCaps)>,
 }
 
 impl Site {
-    pub(crate) fn new(server_name: &str, offload: Arc<dyn Offload>) -> Self {
+    pub(crate) fn new(server_name: &str, account_domain: Sid, offload: Arc<dyn Offload>) -> Self {
         let volumes = Arc::new(VolumeTable::new());
         let facts = Arc::new(Facts::new(server_name));
         let pipes = Pipes::new(Arc::clone(&facts) as _);
         let pipe_caps = pipes.caps();
         volumes.insert(IPC_VOLUME, Arc::new(pipes));
-        Self { volumes, offload, pipe_caps, facts, shares: BTreeMap::new(), by_path: BTreeMap::new() }
+        let (shares, by_path) = (BTreeMap::new(), BTreeMap::new());
+        Self { volumes, offload, pipe_caps, facts, account_domain, shares, by_path }
     }
 
     /// The volumes, also those that are added later.
@@ -93,7 +96,8 @@ impl Site {
     }
 
     fn open(&self, path: &Path) -> Outcome<Arc<dyn Driver>> {
-        let driver = Posix::new(path, PosixOptions::default(), Arc::clone(&self.offload)).about_path(path)?;
+        let options = PosixOptions { account_domain: Some(self.account_domain), ..PosixOptions::default() };
+        let driver = Posix::new(path, options, Arc::clone(&self.offload)).about_path(path)?;
         Ok(Arc::new(driver))
     }
 
@@ -162,7 +166,7 @@ mod tests {
     #[test]
     fn shares_keep_their_numbers_over_reloads() {
         let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let mut site = Site::new("TEST", Arc::new(Inline));
+        let mut site = Site::new("TEST", Sid::BUILTIN_USERS, Arc::new(Inline));
         let before = site.shares(&[share("a", one.path()), share("b", one.path())]).unwrap();
         assert_eq!(before[0].id, IPC_SHARE);
         assert!(before[0].caps.pipes && !before[1].caps.pipes);
@@ -182,7 +186,7 @@ mod tests {
     #[test]
     fn a_directory_that_is_gone_changes_nothing() {
         let one = tempfile::tempdir().unwrap();
-        let mut site = Site::new("TEST", Arc::new(Inline));
+        let mut site = Site::new("TEST", Sid::BUILTIN_USERS, Arc::new(Inline));
         let failure =
             site.shares(&[share("a", one.path()), share("b", Path::new("/nowhere/at/all"))]).unwrap_err();
         assert!(failure.to_string().contains("share b: /nowhere/at/all"), "{failure}");

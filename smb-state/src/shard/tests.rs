@@ -23,6 +23,8 @@ use crate::response::{Body, Response};
 use crate::shard::Shard;
 use crate::storage::{Attributes, Kind, Object, Resolved, StorageOp, StorageReply, VolumeCaps};
 
+mod access;
+
 const CONNECTION: ConnectionId = ConnectionId::new(ShardId(0), 1);
 
 fn config() -> Config {
@@ -40,7 +42,7 @@ fn config() -> Config {
             id: ShareId(1),
             name: Name::from("share"),
             volume: VolumeId(1),
-            caps: VolumeCaps { streams: true, hard_links: true, ..VolumeCaps::default() },
+            caps: VolumeCaps { streams: true, hard_links: true, security: true, ..VolumeCaps::default() },
             read_only: false,
             encrypted: false,
             allowed: Allowed::Users,
@@ -228,6 +230,7 @@ fn object(name: &str, number: u64, handle: u64) -> Object {
         parent: FileNumber(1),
         name: Name::from(name),
         stream: Name::default(),
+        security: None,
     }
 }
 

@@ -91,6 +91,10 @@ impl Volume {
     }
 
     pub(super) fn attributes_of(&self, node: &Node) -> Outcome<Attributes> {
+        Ok(self.attributes_and_record(node)?.0)
+    }
+
+    pub(super) fn attributes_and_record(&self, node: &Node) -> Outcome<(Attributes, Record)> {
         let stat = node.inode.stat()?;
         let record = if self.caps.extended_attributes { Record::of(&node.inode)? } else { Record::default() };
         let mut attributes = self.assemble(&stat, &record);
@@ -104,7 +108,7 @@ impl Volume {
             attributes.end_of_file = size;
             attributes.allocation = size.next_multiple_of(8);
         }
-        Ok(attributes)
+        Ok((attributes, record))
     }
 
     pub(super) fn set_attributes(&self, node: &Node, set: &SetAttributes) -> Outcome<()> {

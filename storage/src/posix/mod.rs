@@ -45,6 +45,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use rustix::fs::{CWD, FallocateFlags, Mode, OFlags, StatVfsMountFlags, fallocate, fstatvfs, open, openat};
 use rustix::io::Errno;
+use smb_proto::security::Sid;
 use smb_proto::{Name, NtStatus, Payload};
 use smb_state::storage::{Requester, StorageOp, StorageReply, VolumeCaps};
 
@@ -71,6 +72,9 @@ pub struct PosixOptions {
     pub index_memory_max: usize,
     /// Largest named stream in bytes; the file system may have less room.
     pub stream_size_max: u64,
+    /// The domain that users are in (`smb_state::security::account_domain`): of a new file's owner there only the number is
+    /// kept. Without it owners are known only where a security descriptor is stored.
+    pub account_domain: Option<Sid>,
 }
 
 impl Default for PosixOptions {
@@ -83,6 +87,7 @@ impl Default for PosixOptions {
             inline_write_max: 256 * 1024,
             index_memory_max: 64 << 20,
             stream_size_max: 1 << 20,
+            account_domain: None,
         }
     }
 }
@@ -340,8 +345,8 @@ impl Volume {
             StorageOp::Security { handle } => {
                 Ok(StorageReply::Security(Box::new(self.security(&*node(*handle)?)?)))
             }
-            StorageOp::SetSecurity { handle, descriptor } => {
-                done(self.set_security(&*node(*handle)?, descriptor))
+            StorageOp::SetSecurity { handle, parts, descriptor } => {
+                done(self.set_security(&*node(*handle)?, *parts, descriptor))
             }
             StorageOp::CheckEmpty { handle } => done(self.check_empty(&*node(*handle)?)),
             StorageOp::RenameStream { handle, stream, replace } => {

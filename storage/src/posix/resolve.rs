@@ -91,12 +91,14 @@ impl Volume {
 
     /// A new handle, and what the core is told of it.
     pub(super) fn object(&self, node: Node) -> Outcome<Object> {
-        let attributes = self.attributes_of(&node)?;
+        let (attributes, record) = self.attributes_and_record(&node)?;
+        let security = self.stored_security(&node.inode, &record)?.map(Box::new);
         let link = node.link.now();
         let stream = node.stream.as_ref().map(|stream| lock(&stream.state).name.clone()).unwrap_or_default();
         let parent = self.number(link.parent.key);
         let name = link.wire_name();
-        Ok(Object { handle: self.handles.insert(Arc::new(node)), attributes, parent, name, stream })
+        let handle = self.handles.insert(Arc::new(node));
+        Ok(Object { handle, attributes, parent, name, stream, security })
     }
 
     pub(super) fn node(&self, inode: Arc<Inode>, link: Arc<Link>, stream: Option<Arc<StreamLink>>) -> Node {
