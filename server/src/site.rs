@@ -23,6 +23,9 @@ use crate::failure::{About, Outcome};
 const IPC_SHARE: ShareId = ShareId(0);
 const IPC_VOLUME: VolumeId = VolumeId(0);
 
+/// SHI1005_FLAGS_ACCESS_BASED_DIRECTORY_ENUM (MS-SRVS 2.2.4.29).
+const ACCESS_BASED_DIRECTORY_ENUM: u32 = 0x0800;
+
 /// Gives shares and volumes their numbers. A share keeps its number as long as the server runs, also while it is gone;
 /// a volume stays open, because opens on it may outlive its share.
 pub(crate) struct Site {
@@ -85,6 +88,7 @@ impl Site {
                 caps,
                 read_only: share.read_only,
                 encrypted: share.encrypt,
+                access_based: share.access_based,
                 allowed: match &share.users {
                     Some(users) => Allowed::Named(users.iter().map(|user| user.as_str().into()).collect()),
                     None => Allowed::Users,
@@ -110,6 +114,7 @@ impl Site {
             caps: self.pipe_caps,
             read_only: false,
             encrypted: false,
+            access_based: false,
             allowed: Allowed::Everyone,
         }
     }
@@ -139,7 +144,8 @@ impl Facts {
 
 fn describe(share: &Share) -> ShareDescription {
     let kind = if share.caps.pipes { ShareType::IPC.with(ShareType::SPECIAL) } else { ShareType::DISK };
-    ShareDescription { name: share.name.clone(), kind, ..ShareDescription::default() }
+    let flags = if share.access_based { ACCESS_BASED_DIRECTORY_ENUM } else { 0 };
+    ShareDescription { name: share.name.clone(), kind, flags, ..ShareDescription::default() }
 }
 
 impl PipeEnvironment for Facts {
@@ -160,7 +166,14 @@ mod tests {
     use super::*;
 
     fn share(name: &str, path: &Path) -> ShareSettings {
-        ShareSettings { name: name.into(), path: path.into(), read_only: false, encrypt: false, users: None }
+        ShareSettings {
+            name: name.into(),
+            path: path.into(),
+            read_only: false,
+            encrypt: false,
+            access_based: false,
+            users: None,
+        }
     }
 
     #[test]

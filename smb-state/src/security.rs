@@ -13,6 +13,7 @@ use smb_proto::security::sid::Sid;
 
 use crate::event::Identity;
 use crate::ids::SessionId;
+use crate::message::Origin;
 use crate::shard::Shard;
 use crate::storage::Kind;
 
@@ -85,6 +86,12 @@ pub(crate) fn rights(descriptor: Option<&SecurityDescriptor>, token: Option<&Tok
     }
 }
 
+/// Whether an entry with this descriptor is in an access-based listing (MS-SMB2 3.3.5.18).
+#[must_use]
+pub fn may_see(descriptor: Option<&SecurityDescriptor>, token: &Token) -> bool {
+    rights(descriptor, Some(token)).contains(AccessMask::FILE_GENERIC_READ)
+}
+
 /// Whether `token` may make `owner` an owner: itself, or a group that it is in (MS-FSA 2.1.5.17).
 pub(crate) fn check_owner(owner: Option<&Sid>, token: &Token) -> Result<(), NtStatus> {
     match owner {
@@ -149,6 +156,15 @@ impl Shard {
     pub(crate) fn token(&self, session: SessionId) -> Option<Token> {
         let identity = self.sessions.get(&session)?.identity.as_ref()?;
         Some(token(identity, account_domain(&self.config.server_guid)))
+    }
+
+    /// Whom listings through this tree connect are trimmed for, if they are.
+    pub(crate) fn trims_listings(&self, origin: &Origin) -> Result<Option<Token>, NtStatus> {
+        let session = self.sessions.get(&origin.session).ok_or(NtStatus::USER_SESSION_DELETED)?;
+        if !session.trees.get(&origin.tree).is_some_and(|tree| tree.access_based) {
+            return Ok(None);
+        }
+        self.token(origin.session).map(Some).ok_or(NtStatus::USER_SESSION_DELETED)
     }
 
     /// The SID alone.

@@ -164,6 +164,8 @@ pub struct Listing {
     pub single: bool,
     /// Bytes that the answer may have.
     pub length_max: u32,
+    /// Leave out what this user may not read ([`crate::security::may_see`]).
+    pub visible_to: Option<Box<smb_proto::security::Token>>,
 }
 
 /// One request to a volume's driver. The core names payloads by number (`B = BufferId`); a driver is handed the bytes

@@ -45,6 +45,7 @@ fn config() -> Config {
             caps: VolumeCaps { streams: true, hard_links: true, security: true, ..VolumeCaps::default() },
             read_only: false,
             encrypted: false,
+            access_based: false,
             allowed: Allowed::Users,
         }],
     }
@@ -60,7 +61,11 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let shard = Shard::new(ShardId(0), Shared::new(config()));
+        Self::with(config())
+    }
+
+    fn with(config: Config) -> Self {
+        let shard = Shard::new(ShardId(0), Shared::new(config));
         let mut world = Self { shard, next_message: 0, session: SessionId(0), tree: TreeId(0) };
         world.step(Event::Accepted { connection: CONNECTION, peer: Peer(1) });
         world

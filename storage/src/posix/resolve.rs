@@ -34,8 +34,13 @@ pub(super) fn open_beneath(root: impl AsFd, path: &CStr, flags: OFlags) -> Resul
 
 /// Pins what a single name stands for, be it a symbolic link.
 pub(super) fn pin_name(directory: &Inode, name: &CStr) -> Result<(OwnedFd, Stat), Errno> {
+    pin_name_at(directory.fd(), name)
+}
+
+/// The same, below a descriptor.
+pub(super) fn pin_name_at(directory: impl AsFd, name: &CStr) -> Result<(OwnedFd, Stat), Errno> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let pin = openat(directory.fd(), name, flags, Mode::empty())?;
+    let pin = openat(directory, name, flags, Mode::empty())?;
     let stat = Stat::of_fd(&pin)?;
     Ok((pin, stat))
 }

@@ -6,8 +6,8 @@ use std::ffi::CStr;
 
 use bytes::Bytes;
 use smb_proto::NtStatus;
-use smb_proto::security::{Acl, SecurityDescriptor, SecurityInformation, Sid};
-use smb_state::security::{default_descriptor, users_of};
+use smb_proto::security::{Acl, SecurityDescriptor, SecurityInformation, Sid, Token};
+use smb_state::security::{default_descriptor, may_see, users_of};
 
 use super::Volume;
 use super::handle::{Inode, Node};
@@ -54,6 +54,15 @@ impl Volume {
         // One that cannot be read must not be taken for no protection at all: only the owner may give it a new one.
         let default = self.default_security(inode, record)?;
         Ok(Some(SecurityDescriptor { dacl: Some(Acl::default()), ..default }))
+    }
+
+    /// Refuses if what is stored keeps the inode out of this user's listings.
+    pub(super) fn check_visible(&self, inode: &Inode, record: &Record, token: &Token) -> Outcome<()> {
+        if may_see(self.stored_security(inode, record)?.as_ref(), token) {
+            Ok(())
+        } else {
+            Err(NtStatus::ACCESS_DENIED.into())
+        }
     }
 
     fn security_of(&self, inode: &Inode, record: &Record) -> Outcome<SecurityDescriptor> {

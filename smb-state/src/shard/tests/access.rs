@@ -1,7 +1,9 @@
 //! Security descriptors that count: what a CREATE, a rename and a new descriptor are refused, and that nothing leaks when they
 //! are.
 
+use smb_proto::command::query_directory;
 use smb_proto::create_context::{RequestContext, ResponseContext};
+use smb_proto::fscc::class::FileInfoClass;
 use smb_proto::fscc::file_info::{RenameFlags, RenameInformation, SetFileInformation};
 use smb_proto::security::{Ace, AceFlags, Acl, SecurityDescriptor, SecurityInformation, Sid};
 
@@ -394,10 +396,7 @@ fn a_rename_replaces_only_what_could_be_deleted() {
 fn a_read_only_share_takes_no_link() {
     let mut config = config();
     config.shares[0].read_only = true;
-    let shard = Shard::new(ShardId(0), Shared::new(config));
-    let mut world = World { shard, next_message: 0, session: SessionId(0), tree: TreeId(0) };
-    world.step(Event::Accepted { connection: CONNECTION, peer: Peer(1) });
-    let mut world = world.connected();
+    let mut world = World::with(config).connected();
     world.granted(request(READ), object("a", 5, 50));
     let (id, open) = world.shard.opens.iter().next().unwrap();
     let id = open.file_id(*id);
@@ -421,4 +420,28 @@ fn a_descriptor_is_set_with_specific_rights_and_no_strange_owner() {
     let actions = set(SecurityInformation::DACL, everyone(AccessMask::GENERIC_READ));
     let (_, StorageOp::SetSecurity { parts, descriptor, .. }) = submitted(&actions) else { panic!() };
     assert_eq!((parts, descriptor), (SecurityInformation::DACL, everyone(READ)));
+}
+
+#[test]
+fn listings_are_trimmed_where_the_share_says_so() {
+    for trimmed in [false, true] {
+        let mut config = config();
+        config.shares[0].access_based = trimmed;
+        let mut world = World::with(config).connected();
+        let actions = world.create(request(READ), Resolved::Found(directory(10)));
+        let (token, _) = submitted(&actions);
+        let actions = world.answer(token, StorageReply::Attributes(directory(10).attributes));
+        let Body::Create(opened) = &response(&actions).body else { panic!("{actions:?}") };
+        let query = query_directory::Request {
+            file_information_class: FileInfoClass::NAMES.0,
+            flags: query_directory::QueryDirectoryFlags::EMPTY,
+            file_index: 0,
+            file_id: opened.file_id,
+            file_name: Name::from("*"),
+            output_buffer_length: 4096,
+        };
+        let (_, op) = submitted(&world.send(Command::QueryDirectory(Box::new(query))));
+        let StorageOp::List { listing, .. } = op else { panic!("{op:?}") };
+        assert_eq!(listing.visible_to.map(|token| token.user), trimmed.then(alice));
+    }
 }
