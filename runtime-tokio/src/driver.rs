@@ -90,7 +90,8 @@ impl Hub {
                 }
             }
             Output::Authenticate { token, .. } | Output::Bind { token, .. } => self.buffers.release(token),
-            Output::Negotiated(_)
+            Output::Notify(_)
+            | Output::Negotiated(_)
             | Output::ContinueHash { .. }
             | Output::VerifyBind { .. }
             | Output::DropAuthentication { .. }

@@ -54,6 +54,8 @@ pub(crate) struct ShareSettings {
     pub(crate) path: PathBuf,
     pub(crate) read_only: bool,
     pub(crate) encrypt: bool,
+    /// Listings leave out what the user may not read.
+    pub(crate) access_based: bool,
     /// `None`: every user.
     pub(crate) users: Option<Vec<String>>,
 }
@@ -110,6 +112,7 @@ struct LimitsSection {
     channels_per_session: Option<Spanned<u32>>,
     tree_connects_per_session: Option<Spanned<u32>>,
     opens_per_session: Option<Spanned<u32>>,
+    waiting_requests_per_connection: Option<Spanned<u32>>,
     credits: Option<Spanned<u32>>,
     io_size: Option<Spanned<u32>>,
 }
@@ -122,6 +125,8 @@ struct ShareSection {
     #[serde(default)]
     read_only: bool,
     encrypt: Option<Spanned<bool>>,
+    #[serde(default)]
+    access_based_enumeration: bool,
     users: Option<Vec<Spanned<String>>>,
 }
 
@@ -285,6 +290,11 @@ fn limits(source: &Source<'_>, section: LimitsSection) -> Result<Limits, Wrong> 
             1..1_000_001,
             default.opens_per_session_max,
         )?,
+        async_requests_per_connection_max: source.within(
+            section.waiting_requests_per_connection,
+            1..65_537,
+            default.async_requests_per_connection_max,
+        )?,
         credits_max: u16::try_from(credits).unwrap_or(u16::MAX),
         io_size_max: source.within(section.io_size, 65_536..(8 << 20) + 1, default.io_size_max)?,
         ..default
@@ -324,7 +334,14 @@ fn shares(
         }
         let users = section.users.map(|users| check_user_names(source, users)).transpose()?;
         let encrypt = section.encrypt.is_some_and(Spanned::into_inner);
-        shares.push(ShareSettings { name, path, read_only: section.read_only, encrypt, users });
+        shares.push(ShareSettings {
+            name,
+            path,
+            read_only: section.read_only,
+            encrypt,
+            access_based: section.access_based_enumeration,
+            users,
+        });
     }
     Ok(shares)
 }
@@ -380,6 +397,7 @@ mod tests {
             path: "/tmp".into(),
             read_only: false,
             encrypt: false,
+            access_based: false,
             users: None,
         };
         assert_eq!(settings, Settings { shares: vec![share], ..Settings::default() });
@@ -423,6 +441,7 @@ mod tests {
             channels_per_session = 6
             tree_connects_per_session = 3
             opens_per_session = 4
+            waiting_requests_per_connection = 5
             credits = 512
             io_size = 1048576
             [[share]]
@@ -451,6 +470,7 @@ mod tests {
             channels_per_session_max: 6,
             tree_connects_per_session_max: 3,
             opens_per_session_max: 4,
+            async_requests_per_connection_max: 5,
             credits_max: 512,
             io_size_max: 1 << 20,
             ..Limits::default()

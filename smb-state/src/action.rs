@@ -5,7 +5,7 @@ use smb_proto::crypto::{CipherAlgorithm, SigningAlgorithm};
 
 use crate::ids::{BufferId, Channel, ConnectionId, MessageId, SessionId, ShardId, Token};
 use crate::message::Envelope;
-use crate::response::Response;
+use crate::response::{Notification, Response};
 use crate::storage::{Requester, StorageOp};
 use crate::timer::{Armed, Timer};
 
@@ -55,6 +55,8 @@ pub enum Action {
 pub enum Output {
     /// Send one frame of responses: one, or a compound's.
     Respond(Vec<Response>),
+    /// Send a message that answers nothing.
+    Notify(Notification),
     /// The connection's dialect and algorithms are settled; comes before the NEGOTIATE response.
     Negotiated(Agreed),
     /// The preauthentication hash of this session goes on with this SESSION_SETUP request (3.1.1).

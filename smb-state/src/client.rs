@@ -1,13 +1,97 @@
-//! The Client machine (MS-SMB2 3.3.1.16): what all connections of one ClientGuid share. Today that is their dialect;
-//! lease tables join it with the leases.
+//! The Client machine (MS-SMB2 3.3.1.16, 3.3.1.11): what all connections of one ClientGuid share: their dialect, and which file
+//! each of their lease keys stands for.
+
+use std::collections::BTreeMap;
 
 use smb_proto::command::negotiate::Dialect;
+use smb_proto::create_context::LeaseKey;
+use smb_proto::{Name, NtStatus};
 
-/// A client with at least one valid session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+use crate::ids::FileKey;
+use crate::message::{Answer, Asker, ClientAsk};
+use crate::shard::{Shard, Turn};
+
+/// A client with at least one valid session, or an open under a lease.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Client {
     /// The one dialect that its connections may speak.
-    pub(crate) dialect: Dialect,
+    dialect: Option<Dialect>,
     /// Sessions that count.
-    pub(crate) sessions: u32,
+    sessions: u32,
+    /// LeaseTable.LeaseList: lease keys in use.
+    leases: BTreeMap<LeaseKey, Lease>,
+}
+
+/// What a lease key stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Lease {
+    file: FileKey,
+    stream: Name,
+    /// Opens under it.
+    opens: u32,
+}
+
+impl Client {
+    fn is_idle(&self) -> bool {
+        self.sessions == 0 && self.leases.is_empty()
+    }
+
+    /// A session of this dialect begins: all of a client's connections speak one (3.3.5.5.3, S8).
+    fn join(&mut self, dialect: Dialect) -> Answer {
+        if self.sessions > 0 && self.dialect != Some(dialect) {
+            return Answer::Refused(NtStatus::USER_SESSION_DELETED);
+        }
+        self.dialect = Some(dialect);
+        self.sessions += 1;
+        Answer::Granted
+    }
+
+    /// An open joins a lease; a key stands for one stream of one file as long as it is in use (3.3.5.9.8).
+    fn claim(&mut self, key: LeaseKey, file: FileKey, stream: Name) -> Answer {
+        let lease = self.leases.entry(key).or_insert(Lease { file, stream: stream.clone(), opens: 0 });
+        if lease.file != file || lease.stream != stream {
+            return Answer::Refused(NtStatus::INVALID_PARAMETER);
+        }
+        lease.opens += 1;
+        Answer::Granted
+    }
+
+    fn unclaim(&mut self, key: LeaseKey) {
+        if let Some(lease) = self.leases.get_mut(&key) {
+            lease.opens = lease.opens.saturating_sub(1);
+            if lease.opens == 0 {
+                self.leases.remove(&key);
+            }
+        }
+    }
+}
+
+impl Shard {
+    /// A client's machine is asked.
+    pub(crate) fn on_ask_client(
+        &mut self,
+        guid: [u8; 16],
+        ask: ClientAsk,
+        asker: Asker,
+        turn: &mut Turn<'_>,
+    ) {
+        let client = self.clients.entry(guid).or_insert_with(|| Client {
+            dialect: None,
+            sessions: 0,
+            leases: BTreeMap::new(),
+        });
+        match ask {
+            ClientAsk::Join(dialect) => turn.answer(asker, client.join(dialect)),
+            ClientAsk::Leave => client.sessions = client.sessions.saturating_sub(1),
+            ClientAsk::Leased(key) => {
+                let file = client.leases.get(&key).map(|lease| lease.file);
+                turn.answer(asker, Answer::LeasedFile(file));
+            }
+            ClientAsk::Claim { key, file, stream } => turn.answer(asker, client.claim(key, file, stream)),
+            ClientAsk::Unclaim(key) => client.unclaim(key),
+        }
+        if client.is_idle() {
+            self.clients.remove(&guid);
+        }
+    }
 }

@@ -103,6 +103,16 @@ pub struct Limits {
     pub tree_connects_per_session_max: u32,
     /// Opens of one session.
     pub opens_per_session_max: u32,
+    /// Milliseconds that a client has to acknowledge the break of an oplock or a lease.
+    pub break_timeout_ms: u64,
+    /// Requests of one connection that wait with an interim response.
+    pub async_requests_per_connection_max: u32,
+    /// Directories that one session watches (CHANGE_NOTIFY).
+    pub watches_per_session_max: u32,
+    /// Watches of one volume, of all sessions.
+    pub watches_per_volume_max: u32,
+    /// Bytes of changes that are kept for one watch while no request is pending.
+    pub notify_bytes_max: u32,
     /// Credits outstanding to one client connection.
     pub credits_max: u16,
     /// Bytes of one READ, WRITE or transaction from 2.1 on; a multiple of 65536. 2.0.2 has 65536.
@@ -132,6 +142,11 @@ impl Default for Limits {
             channels_per_session_max: 32,
             tree_connects_per_session_max: 1024,
             opens_per_session_max: 65_536,
+            break_timeout_ms: 35_000,
+            async_requests_per_connection_max: 512,
+            watches_per_session_max: 1024,
+            watches_per_volume_max: 16_384,
+            notify_bytes_max: 64 << 10,
             credits_max: 8192,
             io_size_max: 8 << 20,
             file_size_max: (16 << 40) - (64 << 10),
@@ -159,6 +174,8 @@ pub struct Share {
     pub read_only: bool,
     /// Every request must be encrypted.
     pub encrypted: bool,
+    /// Listings leave out what the user may not read (Share.DoAccessBasedDirectoryEnumeration).
+    pub access_based: bool,
     /// Who may connect.
     pub allowed: Allowed,
 }

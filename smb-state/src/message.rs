@@ -8,6 +8,9 @@
 //! | [`Message::Cancel`] | connection | session | nothing to cancel |
 //! | [`Message::Setup`] | connection | session | answered USER_SESSION_DELETED |
 //! | [`Message::Authenticated`] | connection | session | its payload is released |
+//! | [`Message::Interim`] | whoever lets a request wait | connection | nobody is left to tell |
+//! | [`Message::Break`], [`Message::Permit`] | file | session | its close is on its way to the file |
+//! | [`Message::Notify`] | session | connection | nobody is left to tell |
 //! | [`Message::ChannelLost`] | connection | session | nothing to do |
 //! | [`Message::Endpoint`] | session | connection | its payload is released |
 //! | [`Message::SessionValid`] | session | connection | nothing to do |
@@ -19,23 +22,33 @@
 //! | [`Message::AskNamespace`] | open | namespace | made likewise |
 //! | [`Message::AskClient`] | session | client | made likewise |
 //! | [`Message::Freeze`], [`Message::Thaw`] | open | every shard | shards are always there |
+//! | [`Message::Watch`], [`Message::Unwatch`] | open | every shard | shards are always there |
+//! | [`Message::News`] | whoever changed something | session | nobody is left to tell |
 //! | [`Message::Answer`] | file, namespace, client, session | whoever asked | the asker waits for it, so it is there |
 //!
 //! Who asks waits with a token of its own shard; an answer may be overtaken only by messages of other pairs.
 
 use smb_proto::command::FileId;
 use smb_proto::command::negotiate::Dialect;
+use smb_proto::command::oplock_break::OplockLevel;
+use smb_proto::create_context::{LeaseKey, LeaseState};
 use smb_proto::{Name, NtStatus};
 
 use crate::action::Output;
 use crate::connection::Negotiated;
 use crate::event::{AuthOutcome, Identity};
-use crate::file::FileAsk;
-use crate::ids::{BufferId, ConnectionId, FileKey, MessageId, SessionId, ShardId, Token, TreeId, VolumeId};
+use crate::file::caching::{Cached, Notice};
+use crate::file::permit::Permit;
+use crate::file::{FileAsk, Removal};
+use crate::ids::{
+    BufferId, ConnectionId, FileKey, MessageId, OpenId, SessionId, ShardId, Token, TreeId, VolumeId,
+};
 use crate::namespace::NamespaceAsk;
 use crate::open::channel_sequence::Ticket;
 use crate::request::{Protection, Request, SessionSetup};
-use crate::response::{Body, Protect};
+use crate::response::{Body, Notification, Protect};
+use crate::watch::News;
+use crate::watch::table::Watcher;
 
 /// A message and where it goes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -76,6 +89,8 @@ pub enum Message {
         connection: ConnectionId,
         /// Which.
         message: MessageId,
+        /// What it is answered with.
+        status: NtStatus,
     },
     /// A SESSION_SETUP for a session that there is: another leg, reauthentication, or a bind.
     Setup(Box<SetupRequest>),
@@ -88,6 +103,28 @@ pub enum Message {
         /// How.
         outcome: Box<AuthOutcome>,
     },
+    /// A request really waits: its client is told so, once (3.3.4.2). Beyond the bound on such requests of a connection it is
+    /// cancelled with INSUFFICIENT_RESOURCES instead.
+    Interim {
+        /// Which.
+        message: MessageId,
+    },
+    /// A break of an open's oplock or lease, for its client.
+    Break {
+        /// The open.
+        open: OpenId,
+        /// What is broken.
+        notice: Notice,
+    },
+    /// What an open may do without asking its file, from now on.
+    Permit {
+        /// The open.
+        open: OpenId,
+        /// The permit.
+        permit: Permit,
+    },
+    /// A notification that answers no request.
+    Notify(Notification),
     /// The connection is gone.
     ChannelLost {
         /// Which.
@@ -142,6 +179,31 @@ pub enum Message {
         volume: VolumeId,
         /// The directory's folded path.
         path: Name,
+        /// Its new one, folded, if the rename was done.
+        moved: Option<Name>,
+    },
+    /// An open watches a directory: tell it what happens there. Granted, or refused with INSUFFICIENT_RESOURCES.
+    Watch {
+        /// The volume.
+        volume: VolumeId,
+        /// Who watches what.
+        watcher: Watcher,
+        /// To be answered.
+        asker: Asker,
+    },
+    /// An open watches no longer.
+    Unwatch {
+        /// The volume.
+        volume: VolumeId,
+        /// The open.
+        open: OpenId,
+    },
+    /// Something happened that an open watches.
+    News {
+        /// The open.
+        open: OpenId,
+        /// What.
+        news: News,
     },
     /// The answer to an ask.
     Answer(Token, Answer),
@@ -157,12 +219,25 @@ pub struct Asker {
 }
 
 /// What a client's machine is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ClientAsk {
     /// A session becomes valid on a connection of this dialect.
     Join(Dialect),
     /// A session of this client ended.
     Leave,
+    /// The file that a lease of the client is for. [`Answer::LeasedFile`].
+    Leased(LeaseKey),
+    /// An open joins a lease. Granted, or refused with INVALID_PARAMETER when the key is another file's (3.3.5.9.8).
+    Claim {
+        /// The lease.
+        key: LeaseKey,
+        /// The file.
+        file: FileKey,
+        /// Its stream, folded.
+        stream: Name,
+    },
+    /// An open that joined a lease is gone. Not answered.
+    Unclaim(LeaseKey),
 }
 
 /// An answer.
@@ -176,11 +251,29 @@ pub enum Answer {
     Again,
     /// The open is closed.
     Closed {
-        /// It was the last through a name whose delete is pending: remove that name (or the stream), then tell the file.
-        remove: bool,
+        /// It was the last through a name (or of a stream) whose delete is pending: remove that, then tell the file.
+        remove: Option<Removal>,
     },
     /// Whether the file's delete is pending.
     Pending(bool),
+    /// The file is open.
+    Opened {
+        /// What it may cache.
+        cached: Cached,
+        /// What it may do without asking.
+        permit: Permit,
+    },
+    /// It may be done now.
+    Checked {
+        /// What may be done without asking from now on.
+        permit: Permit,
+    },
+    /// An oplock's break has ended with this level.
+    Acknowledged(OplockLevel),
+    /// A lease's break has ended with these rights.
+    Kept(LeaseState),
+    /// The file of a lease, if there is such a lease.
+    LeasedFile(Option<FileKey>),
 }
 
 /// What a connection's dialect and capabilities mean for a request.
@@ -209,6 +302,8 @@ pub struct Execution {
     pub tree: TreeId,
     /// In a related compound, the open of the predecessor, used where the request names none of its own.
     pub related_open: Option<FileId>,
+    /// It is the last of its frame: only then may it wait for something that may never come (3.3.5.2.7.2).
+    pub last: bool,
     /// The request; its session is the address.
     pub request: Request,
 }

@@ -2,7 +2,7 @@
 
 use smb_proto::NtStatus;
 use smb_proto::command::ioctl::FsctlCode;
-use smb_proto::command::{FileId, close, create, negotiate, tree_connect};
+use smb_proto::command::{FileId, close, create, negotiate, oplock_break, tree_connect};
 use smb_proto::header::CommandCode;
 
 use crate::ids::{AsyncId, BufferId, MessageId, SessionId, TreeId};
@@ -102,6 +102,21 @@ pub enum Body {
     Info(Vec<u8>),
     /// SET_INFO.
     SetInfo,
+    /// OPLOCK_BREAK, to an acknowledgment.
+    OplockBreak(oplock_break::Response),
+    /// CHANGE_NOTIFY, encoded; empty when the client has to look for itself, or when its watch ended.
+    Notify(Vec<u8>),
+}
+
+/// A message that answers no request (3.3.4.6, 3.3.4.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Notification {
+    /// SessionId of its header.
+    pub session: SessionId,
+    /// Encrypt under this session's key. It is never signed (S10).
+    pub sealed: Option<SessionId>,
+    /// What it says.
+    pub body: oplock_break::Notification,
 }
 
 /// A NEGOTIATE answer; the endpoint adds what needs randomness (the salt) and the security mechanisms it can accept.
@@ -148,7 +163,9 @@ impl Body {
             | Self::Write { .. }
             | Self::Ioctl { .. }
             | Self::Info(_)
-            | Self::SetInfo => None,
+            | Self::SetInfo
+            | Self::OplockBreak(_)
+            | Self::Notify(_) => None,
         }
     }
 }

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use smb_proto::NtStatus;
+use smb_proto::command::oplock_break::OplockLevel;
 use smb_state::action::{Action, Audit, Output};
 use smb_state::config::{Config, Shared};
 use smb_state::event::{AuthOutcome, Peer};
@@ -465,7 +466,11 @@ impl World {
             }
             (Some(Fault::SkipThaw), Message::Thaw { .. }) => return,
             (Some(Fault::SkipFileAsk), Message::AskFile(smb_state::file::FileAsk::Open { .. }, asker)) => {
-                return self.mail_answer(to, *asker, Answer::Granted);
+                let opened = Answer::Opened {
+                    cached: smb_state::file::caching::Cached::Oplock(OplockLevel::NONE),
+                    permit: smb_state::file::permit::Permit::ALL,
+                };
+                return self.mail_answer(to, *asker, opened);
             }
             (
                 Some(Fault::SkipReplaceAsk),
@@ -515,7 +520,8 @@ impl World {
                 wire.keys.remove(&session);
             }
             Output::Disconnect => wire.closing = true,
-            Output::Negotiated(_)
+            Output::Notify(_)
+            | Output::Negotiated(_)
             | Output::ContinueHash { .. }
             | Output::VerifyBind { .. }
             | Output::DropAuthentication { .. } => {}

@@ -264,7 +264,7 @@ fn settle(
     let multi_credit = dialect != Dialect::SMB_2_0_2;
     let mut capabilities = Capabilities::EMPTY;
     if multi_credit {
-        capabilities = capabilities.with(Capabilities::LARGE_MTU);
+        capabilities = capabilities.with(Capabilities::LARGE_MTU).with(Capabilities::LEASING);
     }
     if cipher.is_some() && dialect != Dialect::SMB_3_1_1 {
         capabilities = capabilities.with(Capabilities::ENCRYPTION);

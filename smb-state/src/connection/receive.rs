@@ -212,6 +212,7 @@ impl Shard {
             negotiated: asks_what_was_negotiated(&request.command).then(|| negotiated.clone()),
             tree: request.tree,
             related_open: if request.related { inherited.open } else { None },
+            last: state.chains.get(&message).is_none_or(|chain| chain.waiting.is_empty()),
             request,
         };
         turn.post(Address::Session(execution.request.session), Message::Execute(Box::new(execution)));
@@ -232,7 +233,8 @@ impl Shard {
                 .map(|(message, chain)| (*message, chain.running.session)),
         };
         if let Some((message, session)) = target {
-            turn.post(Address::Session(session), Message::Cancel { connection, message });
+            let status = NtStatus::CANCELLED;
+            turn.post(Address::Session(session), Message::Cancel { connection, message, status });
         }
     }
 

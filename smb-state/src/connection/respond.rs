@@ -8,8 +8,8 @@ use smb_proto::header::CommandCode;
 
 use super::{Chained, Inherited, Running, Standing, window};
 use crate::action::{Action, Output};
-use crate::ids::{ConnectionId, MessageId, SessionId, TreeId};
-use crate::message::Finished;
+use crate::ids::{AsyncId, ConnectionId, MessageId, SessionId, TreeId};
+use crate::message::{Address, Finished, Message};
 use crate::request::{Protection, Request};
 use crate::response::{Body, Protect, Response};
 use crate::shard::{Shard, Turn};
@@ -95,7 +95,8 @@ impl Shard {
             Output::Respond(responses) => {
                 responses.iter().for_each(|response| turn.release(response.body.buffer()));
             }
-            Output::Negotiated(_)
+            Output::Notify(_)
+            | Output::Negotiated(_)
             | Output::ContinueHash { .. }
             | Output::VerifyBind { .. }
             | Output::DropAuthentication { .. }
@@ -138,6 +139,50 @@ impl Shard {
         };
         done.push(response(message, &running, credits, ending));
         self.run_next(connection, waiting, done, inherited, turn);
+    }
+
+    /// A request waits: tells its client (3.3.4.2). Interim responses are never signed (S10); what came encrypted is answered
+    /// encrypted (S13). The request's credits come with it (S16). What was done of its compound is answered now: nobody knows
+    /// how long the rest takes.
+    pub(crate) fn on_interim(&mut self, connection: ConnectionId, message: MessageId, turn: &mut Turn<'_>) {
+        let limits = self.limits;
+        let Some(state) = self.connections.get_mut(&connection) else { return };
+        let waiting = state.chains.values().filter(|chain| chain.running.async_id.is_some()).count();
+        let async_id = AsyncId(state.next_async);
+        let Some(chain) = state.chains.get_mut(&message) else { return };
+        let running = &mut chain.running;
+        if running.async_id.is_some() {
+            return;
+        }
+        if waiting >= limits.async_requests_per_connection_max as usize {
+            let status = NtStatus::INSUFFICIENT_RESOURCES;
+            let cancel = Message::Cancel { connection, message, status };
+            return turn.post(Address::Session(running.session), cancel);
+        }
+        state.next_async += 1;
+        running.async_id = Some(async_id);
+        let done = std::mem::take(&mut chain.done);
+        let credits = window::to_grant(&state.window, running.credits, limits.credits_max);
+        let protect = match running.protection {
+            Protection::Sealed(session) => Protect::Seal(session),
+            Protection::None | Protection::Signed | Protection::BadSignature | Protection::Unverified => {
+                Protect::Plain
+            }
+        };
+        let ending = Ending {
+            session: running.session,
+            tree: running.tree,
+            protect,
+            status: NtStatus::PENDING,
+            body: Body::Error,
+            open: None,
+        };
+        let interim = response(message, running, credits, ending);
+        state.window.grant(credits);
+        if !done.is_empty() {
+            turn.output(connection, Output::Respond(done));
+        }
+        turn.output(connection, Output::Respond(vec![interim]));
     }
 
     /// Goes on with a compound, or sends its responses.
@@ -227,7 +272,8 @@ fn response(message: MessageId, running: &Running, credits: u16, ending: Ending)
         session: ending.session,
         tree: ending.tree,
         async_id: running.async_id,
-        related: running.related,
+        // What waited is answered in a frame of its own.
+        related: running.related && running.async_id.is_none(),
         protect: ending.protect,
         body: ending.body,
     }

@@ -7,8 +7,8 @@ use smb_proto::command::error::{self, ErrorData};
 use smb_proto::command::negotiate::Dialect;
 use smb_proto::command::negotiate_context::{HashAlgorithm, NegotiateContext};
 use smb_proto::command::{
-    echo, flush, ioctl, lock, logoff, query_directory, query_info, read, session_setup, set_info,
-    tree_disconnect, write,
+    change_notify, echo, flush, ioctl, lock, logoff, query_directory, query_info, read, session_setup,
+    set_info, tree_disconnect, write,
 };
 use smb_proto::compound::Builder;
 use smb_proto::crypto::seal;
@@ -19,7 +19,7 @@ use smb_proto::{NtStatus, header};
 
 use super::{Endpoint, Keys, Outbox, Surroundings};
 use crate::ids::SessionId;
-use crate::response::{Body, IoctlOutput, NegotiateAnswer, Protect, Response};
+use crate::response::{Body, IoctlOutput, NegotiateAnswer, Notification, Protect, Response};
 
 /// Bytes of salt in a NEGOTIATE answer.
 const SALT_SIZE: usize = 32;
@@ -55,6 +55,28 @@ impl Endpoint {
             self.encode_compound(responses, sealed.is_some(), around)
         };
         let Some(message) = self.seal(message, sealed, out) else { return };
+        let Ok(prefix) = frame::prefix(message.len()) else { return };
+        out.frames.push(message.prepend(&prefix).into_bytes());
+    }
+
+    /// Sends a message that answers nothing: MessageId all ones, no tree connect, unsigned (3.3.4.6, 3.3.4.7).
+    pub(super) fn notify(&mut self, notification: &Notification, out: &mut Outbox) {
+        let header = Header {
+            credit_charge: 0,
+            status: NtStatus::SUCCESS,
+            command: CommandCode::OplockBreak.code(),
+            credits: 0,
+            flags: Flags::SERVER_TO_REDIR,
+            next_command: 0,
+            message_id: u64::MAX,
+            routing: Routing::Sync { process_id: 0xFEFF, tree_id: 0 },
+            session_id: notification.session.0,
+            signature: [0; 16],
+        };
+        let mut bytes = Vec::with_capacity(header::SIZE + 44);
+        header.emit(&mut bytes);
+        notification.body.emit(&mut bytes);
+        let Some(message) = self.seal(Payload::copy_from(&bytes), notification.sealed, out) else { return };
         let Ok(prefix) = frame::prefix(message.len()) else { return };
         out.frames.push(message.prepend(&prefix).into_bytes());
     }
@@ -163,7 +185,9 @@ impl Endpoint {
             | Body::Write { .. }
             | Body::Ioctl { .. }
             | Body::Info(_)
-            | Body::SetInfo => None,
+            | Body::SetInfo
+            | Body::OplockBreak(_)
+            | Body::Notify(_) => None,
         };
         if let Some(payload) = payload {
             let length = payload.len();
@@ -183,7 +207,9 @@ impl Endpoint {
                 | Body::Close(_)
                 | Body::Write { .. }
                 | Body::Info(_)
-                | Body::SetInfo => {}
+                | Body::SetInfo
+                | Body::OplockBreak(_)
+                | Body::Notify(_) => {}
             }
             return payload.prepend(&out);
         }
@@ -223,6 +249,8 @@ impl Endpoint {
             Body::QueryDirectory { .. } => query_directory::Response::emit_fixed(out, 0),
             Body::Info(bytes) => query_info::Response { output: Bytes::from(bytes) }.emit(out),
             Body::SetInfo => set_info::Response.emit(out),
+            Body::OplockBreak(response) => response.emit(out),
+            Body::Notify(bytes) => change_notify::Response { output: Bytes::from(bytes) }.emit(out),
         }
     }
 }

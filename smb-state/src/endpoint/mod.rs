@@ -269,6 +269,7 @@ impl Endpoint {
     pub fn carry_out(&mut self, output: Output, around: &mut Surroundings<'_>, out: &mut Outbox) {
         match output {
             Output::Respond(responses) => self.respond(responses, around, out),
+            Output::Notify(notification) => self.notify(&notification, out),
             Output::Negotiated(agreed) => {
                 self.agreed = Some(agreed);
                 if agreed.dialect == Dialect::SMB_3_1_1

@@ -3,19 +3,29 @@
 //! A file has state only while it is open or a delete is under way; it is made by the first ask and forgotten after the
 //! last close. Deletes are pending for a link (the name that an open came by), or for a named stream.
 //!
-//! Rooms for what comes: leases and oplocks, byte-range locks, watchers.
+//! * [`share_mode`]: who may open beside whom
+//! * [`caching`]: oplocks and leases, and what breaks them
+//! * [`permit`]: reads and writes that need not ask first
+//! * [`ask`]: what a file is asked, who waits, and in which order they are answered
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use smb_proto::access::AccessMask;
 use smb_proto::command::create::ShareAccess;
 use smb_proto::{Name, NtStatus};
 
-use crate::ids::{FileKey, FileNumber, OpenId};
-use crate::message::{Answer, Asker};
-use crate::shard::{Shard, Turn};
+use crate::ids::{FileNumber, OpenId, SessionId};
 
+pub mod ask;
+pub mod caching;
+pub mod permit;
 pub mod share_mode;
+mod streams;
+
+pub use ask::FileAsk;
+use ask::Waiting;
+use caching::{CacheKey, Caching};
+use permit::Permit;
 
 /// A name of a file: directory and folded last component.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,6 +47,21 @@ pub struct File {
     stream_deletes: BTreeMap<Name, Delete>,
     /// Links being replaced by a rename: nothing opens through them meanwhile.
     replacing: BTreeSet<Link>,
+    /// Oplocks and leases.
+    caching: Caching,
+    /// Asks that wait for a break or for I/O under way, oldest first.
+    waiting: VecDeque<Waiting>,
+    /// Names that streams are getting, folded: nothing opens a stream of that name meanwhile.
+    replacing_streams: BTreeSet<Name>,
+}
+
+/// What a last close has to remove, by the names that the file knows it by: they may have changed since the open was made.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Removal {
+    /// The link.
+    pub link: Link,
+    /// The named stream; empty when the link itself goes, and with the last one the file.
+    pub stream: Name,
 }
 
 /// How far a delete is.
@@ -61,78 +86,24 @@ pub struct Grant {
     pub link: Link,
     /// FILE_DELETE_ON_CLOSE: the delete becomes pending when this open closes.
     pub delete_on_close: bool,
-}
-
-/// What a file is asked. Each is answered at once.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum FileAsk {
-    /// Open it. Granted, or refused with SHARING_VIOLATION or DELETE_PENDING.
-    Open {
-        /// The open.
-        open: OpenId,
-        /// What it wants.
-        grant: Grant,
-    },
-    /// Close an open. [`Answer::Closed`]; when it says to remove, tell the file [`FileAsk::Removed`] afterwards.
-    Close {
-        /// The open.
-        open: OpenId,
-    },
-    /// An open that was granted is not made after all: forgotten, without what a close would lead to.
-    Abandon {
-        /// The open.
-        open: OpenId,
-    },
-    /// What the last close had to remove is removed, or could not be.
-    Removed {
-        /// The link, if it was one.
-        link: Link,
-        /// The stream, if it was one; empty for the link itself.
-        stream: Name,
-    },
-    /// Set or clear the delete disposition of an open's link or stream. Granted.
-    Dispose {
-        /// The open.
-        open: OpenId,
-        /// Whether to delete.
-        delete: bool,
-    },
-    /// Whether the delete of an open's link or stream is pending. [`Answer::Pending`].
-    IsPending {
-        /// The open.
-        open: OpenId,
-    },
-    /// The link of an open is about to get another name. Granted, or refused while its delete is pending.
-    CheckRename {
-        /// The open.
-        open: OpenId,
-    },
-    /// The link of an open has another name now. Granted.
-    Renamed {
-        /// The open.
-        open: OpenId,
-        /// The name.
-        link: Link,
-    },
-    /// A name is about to come into this directory by a rename, which uses it as an open of it would. Granted, or refused
-    /// with SHARING_VIOLATION.
-    CheckEntry,
-    /// A link is to be replaced by another file. Granted when nobody has it open; undone by [`FileAsk::Replaced`].
-    Replace {
-        /// The link.
-        link: Link,
-    },
-    /// The replacement is done or was given up.
-    Replaced {
-        /// The link.
-        link: Link,
-    },
+    /// Its session, which is told of breaks.
+    pub session: SessionId,
+    /// The key that its caching rights have, and under which it works.
+    pub key: CacheKey,
+    /// What it may do without asking.
+    pub(crate) permit: Permit,
+    /// Some of its permit was taken back, and I/O under it may still be under way.
+    pub(crate) draining: bool,
+    /// Reads and writes under way that the file let through one by one.
+    pub(crate) in_flight: u32,
 }
 
 impl File {
     fn is_idle(&self) -> bool {
         self.grants.is_empty()
+            && self.waiting.is_empty()
             && self.replacing.is_empty()
+            && self.replacing_streams.is_empty()
             && !self
                 .deletes
                 .values()
@@ -140,13 +111,20 @@ impl File {
                 .any(|delete| *delete == Delete::Removing)
     }
 
-    fn check_open(&self, grant: &Grant) -> Result<(), NtStatus> {
+    fn check_deletes(&self, grant: &Grant) -> Result<(), NtStatus> {
         if self.deletes.contains_key(&grant.link) || self.replacing.contains(&grant.link) {
             return Err(NtStatus::DELETE_PENDING);
         }
         if !grant.stream.is_empty() && self.stream_deletes.contains_key(&grant.stream) {
             return Err(NtStatus::DELETE_PENDING);
         }
+        if !grant.stream.is_empty() && self.replacing_streams.contains(&grant.stream) {
+            return Err(NtStatus::SHARING_VIOLATION);
+        }
+        Ok(())
+    }
+
+    fn check_share_modes(&self, grant: &Grant) -> Result<(), NtStatus> {
         if self.grants.values().all(|other| share_mode::compatible(other, grant)) {
             Ok(())
         } else {
@@ -154,8 +132,8 @@ impl File {
         }
     }
 
-    fn close(&mut self, open: OpenId) -> bool {
-        let Some(grant) = self.grants.remove(&open) else { return false };
+    fn close(&mut self, open: OpenId) -> Option<Removal> {
+        let grant = self.grants.remove(&open)?;
         if grant.delete_on_close {
             self.dispose(&grant, true);
         }
@@ -165,14 +143,9 @@ impl File {
             && let Some(delete @ Delete::Pending) = self.stream_deletes.get_mut(&grant.stream)
         {
             *delete = Delete::Removing;
-            return true;
+            return Some(Removal { link: grant.link, stream: grant.stream });
         }
-        let link_is_last = !self.grants.values().any(|other| other.link == grant.link);
-        if link_is_last && let Some(delete @ Delete::Pending) = self.deletes.get_mut(&grant.link) {
-            *delete = Delete::Removing;
-            return true;
-        }
-        false
+        self.begin_link_removal(&grant.link)
     }
 
     fn dispose(&mut self, grant: &Grant, delete: bool) {
@@ -199,6 +172,13 @@ impl File {
                 );
             }
         }
+        self.caching.check_invariants();
+        for (open, grant) in &self.grants {
+            assert!(
+                self.permit_for(grant).covers(grant.permit),
+                "{open:?} may do unasked what must be asked for"
+            );
+        }
     }
 }
 
@@ -207,77 +187,6 @@ fn set<K: Ord>(deletes: &mut BTreeMap<K, Delete>, key: K, delete: bool) {
         deletes.entry(key).or_insert(Delete::Pending);
     } else if deletes.get(&key) == Some(&Delete::Pending) {
         deletes.remove(&key);
-    }
-}
-
-impl Shard {
-    /// A file is asked.
-    pub(crate) fn on_ask_file(&mut self, key: FileKey, ask: FileAsk, asker: Asker, turn: &mut Turn<'_>) {
-        let file = self.files.entry(key).or_default();
-        let answer = match ask {
-            FileAsk::Open { open, grant } => match file.check_open(&grant) {
-                Ok(()) => {
-                    file.grants.insert(open, grant);
-                    Answer::Granted
-                }
-                Err(status) => Answer::Refused(status),
-            },
-            FileAsk::Close { open } => Answer::Closed { remove: file.close(open) },
-            FileAsk::Abandon { open } => {
-                file.grants.remove(&open);
-                Answer::Granted
-            }
-            FileAsk::Removed { link, stream } => {
-                if stream.is_empty() {
-                    file.deletes.remove(&link);
-                } else {
-                    file.stream_deletes.remove(&stream);
-                }
-                Answer::Granted
-            }
-            FileAsk::Dispose { open, delete } => {
-                if let Some(grant) = file.grants.get(&open).cloned() {
-                    file.dispose(&grant, delete);
-                }
-                Answer::Granted
-            }
-            FileAsk::IsPending { open } => {
-                Answer::Pending(file.grants.get(&open).is_some_and(|grant| file.is_pending(grant)))
-            }
-            FileAsk::CheckRename { open } => match file.grants.get(&open) {
-                Some(grant) if file.is_pending(grant) => Answer::Refused(NtStatus::DELETE_PENDING),
-                Some(_) | None => Answer::Granted,
-            },
-            FileAsk::CheckEntry => {
-                if file.grants.values().all(share_mode::lets_names_in) {
-                    Answer::Granted
-                } else {
-                    Answer::Refused(NtStatus::SHARING_VIOLATION)
-                }
-            }
-            FileAsk::Renamed { open, link } => {
-                file.rename(open, &link);
-                Answer::Granted
-            }
-            FileAsk::Replace { link } => {
-                let open = file.grants.values().any(|grant| grant.link == link);
-                if open || file.deletes.contains_key(&link) {
-                    Answer::Refused(NtStatus::ACCESS_DENIED)
-                } else if file.replacing.insert(link) {
-                    Answer::Granted
-                } else {
-                    Answer::Again
-                }
-            }
-            FileAsk::Replaced { link } => {
-                file.replacing.remove(&link);
-                Answer::Granted
-            }
-        };
-        if file.is_idle() {
-            self.files.remove(&key);
-        }
-        turn.answer(asker, answer);
     }
 }
 

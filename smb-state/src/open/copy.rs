@@ -6,9 +6,13 @@ use smb_proto::command::FileId;
 use smb_proto::command::ioctl::{CopyChunk, CopyChunkRequest, CopyChunkResponse, FsctlCode};
 
 use super::channel_sequence::Ticket;
+use super::checked::Way;
 use super::{OpenRequest, State};
-use crate::ids::OpenId;
-use crate::message::{Finished, Origin};
+use crate::file::FileAsk;
+use crate::file::caching::Cause;
+use crate::file::permit::Permit;
+use crate::ids::{FileKey, OpenId};
+use crate::message::{Address, Answer, Finished, Message, Origin};
 use crate::request::Ioctl;
 use crate::response::{Body, IoctlOutput};
 use crate::shard::{Shard, Turn, Wait};
@@ -25,6 +29,16 @@ pub(crate) struct Copying {
     chunks: Vec<CopyChunk>,
     next: usize,
     done: u32,
+    /// How the target was let write, and the source read.
+    ways: [Way; 2],
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Stage {
+    CheckingTarget,
+    CheckingSource,
+    Copying,
 }
 
 impl Shard {
@@ -103,9 +117,48 @@ impl Shard {
             chunks: copy.chunks.clone(),
             next: 0,
             done: 0,
+            ways: [Way::Free; 2],
+            stage: Stage::CheckingTarget,
         };
-        self.copy_next(Box::new(copying), turn);
+        self.copy_check(Box::new(copying), turn);
         Ok(())
+    }
+
+    /// Nothing that the copy would spoil may be cached, of the target and then of the source.
+    fn copy_check(&mut self, mut copying: Box<Copying>, turn: &mut Turn<'_>) {
+        let (id, cause, permitted) = match copying.stage {
+            Stage::CheckingTarget => (copying.target, Cause::Write, Permit { read: false, write: true }),
+            Stage::CheckingSource => (copying.source, Cause::Read, Permit { read: true, write: false }),
+            Stage::Copying => return self.copy_next(copying, turn),
+        };
+        let Some(open) = self.opens.get_mut(&id) else { return };
+        if open.permit.covers(permitted) {
+            open.permitted += 1;
+            copying.let_through(Way::Permitted);
+            return self.copy_check(copying, turn);
+        }
+        let (file, behind) = (open.file, copying.origin.behind());
+        let asker = self.wait(Wait::Copy(copying));
+        turn.post(Address::File(file), Message::AskFile(FileAsk::Check { open: id, cause, behind }, asker));
+    }
+
+    /// A file answered whether the copy may go on.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "an answer to another question is a bug, whichever it is"
+    )]
+    pub(crate) fn on_copy_answer(&mut self, mut copying: Box<Copying>, answer: &Answer, turn: &mut Turn<'_>) {
+        match answer {
+            Answer::Checked { permit } => {
+                if let Some(open) = self.opens.get_mut(&copying.asking()) {
+                    open.permit = *permit;
+                }
+                copying.let_through(Way::Checked);
+                self.copy_check(copying, turn);
+            }
+            Answer::Refused(status) => self.end_copy(&copying, *status, 0, turn),
+            _ => self.end_copy(&copying, NtStatus::INTERNAL_ERROR, 0, turn),
+        }
     }
 
     fn copy_next(&mut self, copying: Box<Copying>, turn: &mut Turn<'_>) {
@@ -156,9 +209,35 @@ impl Shard {
             chunk_bytes_written: partial,
             total_bytes_written: copying.done.saturating_add(partial),
         };
+        self.report_copied(copying.target, copying.done, turn);
         answer_copy(copying.origin, copying.file_id, copying.code, status, response, turn);
+        let [target_way, source_way] = copying.ways;
+        self.way_is_done(copying.target, target_way, turn);
+        self.way_is_done(copying.source, source_way, turn);
         self.outstanding_done(copying.source, Ticket::UNCOUNTED, turn);
         self.outstanding_done(copying.target, copying.origin.ticket, turn);
+    }
+}
+
+impl Copying {
+    /// The open whose file is asked.
+    fn asking(&self) -> OpenId {
+        if self.stage == Stage::CheckingTarget { self.target } else { self.source }
+    }
+
+    fn let_through(&mut self, way: Way) {
+        let [target, source] = &mut self.ways;
+        (self.stage, *if self.stage == Stage::CheckingTarget { target } else { source }) = match self.stage {
+            Stage::CheckingTarget => (Stage::CheckingSource, way),
+            Stage::CheckingSource | Stage::Copying => (Stage::Copying, way),
+        };
+    }
+
+    /// The file where it may wait for a client, with the request and its open.
+    pub(crate) fn at_file(&self, shard: &Shard) -> Option<(FileKey, Origin, OpenId)> {
+        let waits = self.stage != Stage::Copying;
+        let open = self.asking();
+        waits.then(|| Some((shard.opens.get(&open)?.file, self.origin, open))).flatten()
     }
 }
 

@@ -2,17 +2,21 @@
 
 use smb_proto::NtStatus;
 use smb_proto::access::AccessMask;
+use smb_proto::command::change_notify::CompletionFilter;
 use smb_proto::command::query_directory::{self, QueryDirectoryFlags};
 use smb_proto::command::read;
 use smb_proto::fscc::class::FileInfoClass;
 
 use super::OpenRequest;
+use super::checked::Way;
+use crate::file::caching::Cause;
 use crate::ids::BufferId;
 use crate::message::{Finished, Origin};
 use crate::request::Write;
 use crate::response::Body;
 use crate::shard::{Shard, Turn, Wait};
 use crate::storage::{Kind, Listing, StorageOp, StorageReply};
+use crate::watch::report::changes_of;
 
 /// A request of an open that is with storage; what becomes of the answer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -23,6 +27,9 @@ pub(crate) struct Pending {
     pub spent: Option<BufferId>,
     /// It was answered already (CANCEL, or its open closes): the answer only ends the wait.
     pub abandoned: bool,
+    pub way: Way,
+    /// What it changes when it succeeds.
+    pub changes: CompletionFilter,
     pub then: Then,
 }
 
@@ -61,6 +68,8 @@ impl Shard {
             origin: request.origin,
             spent: request.execution.request.command.buffer(),
             abandoned: false,
+            way: Way::Free,
+            changes: changes_of(&op, !open.stream.is_empty()),
             then,
         };
         self.submit(requester, op, Wait::Request(Box::new(pending)), turn);
@@ -71,7 +80,10 @@ impl Shard {
         if pending.then == Then::Set(super::set::Set::Disposition) {
             return self.on_dispose_reply(pending, reply, turn);
         }
-        let Pending { open, origin, spent, abandoned, then } = pending;
+        let Pending { open, origin, spent, abandoned, changes, way, then } = pending;
+        if !matches!(reply, StorageReply::Failed(_)) {
+            self.report_modified(open, changes, turn);
+        }
         if abandoned {
             turn.release(spent);
             turn.release(payload_of(&reply));
@@ -80,6 +92,7 @@ impl Shard {
             let (status, body) = self.outcome(open, then, reply, turn);
             turn.finish(Finished { origin, status, body, open: file_id, spent });
         }
+        self.way_is_done(open, way, turn);
         self.outstanding_done(open, origin.ticket, turn);
     }
 
@@ -149,7 +162,7 @@ impl Shard {
         }
         let op = StorageOp::Read { handle: open.handle, offset: read.offset, length: read.length };
         let then = Then::Read { minimum: read.minimum_count, wanted: read.length, offset: read.offset, pipe };
-        self.submit_for(request, op, then, turn);
+        self.submit_checked(request, Cause::Read, op, then, turn);
         Ok(())
     }
 
@@ -190,15 +203,17 @@ impl Shard {
             length: write.length,
             write_through,
         };
-        self.submit_for(request, op, Then::Write, turn);
+        self.submit_checked(request, Cause::Write, op, Then::Write, turn);
+        self.note_write(request.open, turn);
         Ok(())
     }
 
     pub(crate) fn on_flush(&mut self, request: &OpenRequest, turn: &mut Turn<'_>) -> Result<(), NtStatus> {
-        let open = self.opens.get(&request.open).ok_or(NtStatus::FILE_CLOSED)?;
+        let open = self.opens.get_mut(&request.open).ok_or(NtStatus::FILE_CLOSED)?;
         open.check_any(AccessMask::WRITE_DATA.with(AccessMask::APPEND_DATA))?;
+        open.writes_are_told();
         let op = StorageOp::Flush { handle: open.handle };
-        self.submit_for(request, op, Then::Flush, turn);
+        self.submit_checked(request, Cause::Read, op, Then::Flush, turn);
         Ok(())
     }
 
@@ -227,14 +242,17 @@ impl Shard {
             return Err(NtStatus::OBJECT_NAME_INVALID);
         }
         open.listing = true;
+        let handle = open.handle;
+        let visible_to = self.trims_listings(&request.origin)?.map(Box::new);
         let listing = Listing {
             class,
             pattern: (!query.file_name.is_empty()).then(|| query.file_name.clone()),
             restart: reopen || query.flags.contains(QueryDirectoryFlags::RESTART_SCANS),
             single: query.flags.contains(QueryDirectoryFlags::RETURN_SINGLE_ENTRY),
             length_max: query.output_buffer_length,
+            visible_to,
         };
-        let op = StorageOp::List { handle: open.handle, listing: Box::new(listing) };
+        let op = StorageOp::List { handle, listing: Box::new(listing) };
         self.submit_for(request, op, Then::Listing, turn);
         Ok(())
     }
@@ -264,6 +282,7 @@ pub(crate) fn payload_of(reply: &StorageReply) -> Option<BufferId> {
         | StorageReply::Eas(_)
         | StorageReply::Security(_)
         | StorageReply::Volume(_)
-        | StorageReply::Ranges(_) => None,
+        | StorageReply::Ranges(_)
+        | StorageReply::Pipe(_) => None,
     }
 }

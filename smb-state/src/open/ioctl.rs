@@ -18,6 +18,7 @@ use super::io::{Then, payload_of};
 use super::{Open, OpenRequest};
 use crate::action::{Action, Audit};
 use crate::connection::Negotiated;
+use crate::file::caching::Cause;
 use crate::ids::OpenId;
 use crate::message::{Address, Execution, Finished, Message, Origin};
 use crate::request::{Command, Ioctl, IoctlInput};
@@ -153,6 +154,7 @@ impl Shard {
         let handle = open.handle;
         let is_file = open.kind == Kind::File;
         let sparse = open.caps.sparse;
+        let cause = matches!(ioctl.input, IoctlInput::ZeroData(..)).then_some(Cause::Write);
         let op = match (&ioctl.input, ioctl.code) {
             (IoctlInput::Transceive(buffer), _) => {
                 if open.kind != Kind::Pipe {
@@ -224,7 +226,10 @@ impl Shard {
             _ => return Err(NtStatus::INVALID_DEVICE_REQUEST),
         };
         let control = Control { code: ioctl.code, file_id: request.file_id, output_max: ioctl.output_max };
-        self.submit_for(request, op, Then::Ioctl(control), turn);
+        match cause {
+            Some(cause) => self.submit_checked(request, cause, op, Then::Ioctl(control), turn),
+            None => self.submit_for(request, op, Then::Ioctl(control), turn),
+        }
         Ok(())
     }
 

@@ -6,18 +6,21 @@
 //! `Ready` takes requests; each one that is with storage counts as outstanding. `Closing` takes none and lasts until the last
 //! outstanding one is answered: only then the file is told, the handle closed, and a pending delete carried out (S39).
 //!
-//! Rooms for what comes: durability, replay of CREATE, lock sequences, oplock and lease state.
+//! Rooms for what comes: durability, replay of CREATE, lock sequences.
 
 use std::collections::VecDeque;
 
 use smb_proto::access::AccessMask;
 use smb_proto::command::FileId;
 use smb_proto::command::create::CreateOptions;
+use smb_proto::create_context::LeaseKey;
 use smb_proto::{Name, NtStatus};
 
 use channel_sequence::{Outstanding, Stale, Ticket};
 
 use crate::file::Link;
+use crate::file::caching::Notice;
+use crate::file::permit::Permit;
 use crate::ids::{FileKey, Handle, OpenId, SessionId, ShareId, TreeId, VolumeId};
 use crate::message::{Execution, Finished, Origin};
 use crate::request::{Command, IoctlInput};
@@ -25,15 +28,19 @@ use crate::response::Body;
 use crate::shard::{Shard, Turn};
 use crate::storage::{Kind, Requester, VolumeCaps};
 
+pub mod breaks;
 pub mod channel_sequence;
+pub mod checked;
 pub mod close;
 pub mod copy;
 pub mod create;
+pub mod doom;
 pub mod io;
 pub mod ioctl;
 pub mod query;
 pub mod rename;
 pub mod set;
+pub mod times;
 
 /// An open.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -64,6 +71,8 @@ pub struct Open {
     pub(crate) path: Name,
     /// The stream, folded; empty for the unnamed one.
     pub(crate) stream: Name,
+    /// The last component and the stream as the volume spells them.
+    pub(crate) spelled: (Name, Name),
     /// The name it came by.
     pub(crate) link: Link,
     /// FilePositionInformation: nothing but a number that the client keeps here.
@@ -74,8 +83,20 @@ pub struct Open {
     pub(crate) listing: bool,
     /// Requests that are with storage or another machine, and the channel sequence that tells old ones from new ones.
     pub(crate) outstanding: Outstanding,
+    /// What may be done without asking the file.
+    pub(crate) permit: Permit,
+    /// Reads and writes under the permit that are with storage.
+    pub(crate) permitted: u32,
+    /// The file waits until there are none.
+    pub(crate) draining: bool,
+    /// The lease that it joined.
+    pub(crate) lease: Option<LeaseKey>,
+    /// Breaks that came before its CREATE was answered: a grant is never overtaken by its break (S32).
+    pub(crate) held_breaks: Vec<(OpenId, Notice)>,
     /// The open's own delete-pending directory was announced to the namespace.
     pub(crate) doomed: bool,
+    /// Which times it keeps, and whether it wrote.
+    pub(crate) times: times::Times,
 }
 
 /// Where an open is in its life.
@@ -112,6 +133,17 @@ impl Open {
 
     pub(crate) fn volume(&self) -> VolumeId {
         self.file.volume
+    }
+
+    /// Its path with another stream.
+    pub(crate) fn path_with_stream(&self, stream: Option<&Name>) -> Name {
+        let file = self.path.units().split(|unit| *unit == u16::from(b':')).next().unwrap_or_default();
+        let mut units = file.to_vec();
+        if let Some(stream) = stream {
+            units.push(u16::from(b':'));
+            units.extend_from_slice(stream.units());
+        }
+        Name::from_units(units)
     }
 
     pub(crate) fn is_directory(&self) -> bool {
@@ -245,8 +277,9 @@ impl Shard {
             Command::QueryInfo(query) => self.on_query_info(request, query, turn),
             Command::SetInfo(set) => self.on_set_info(request, set, turn),
             Command::Ioctl(ioctl) => self.on_ioctl(request, ioctl, turn),
-            // Byte-range locks and change notification are not there yet, and nothing says that they are.
-            Command::Lock(_) | Command::ChangeNotify(_) => Err(NtStatus::NOT_SUPPORTED),
+            Command::ChangeNotify(notify) => self.on_change_notify(request, notify, turn),
+            // Byte-range locks are not there yet, and nothing says that they are.
+            Command::Lock(_) => Err(NtStatus::NOT_SUPPORTED),
             Command::MultiProtocolNegotiate(_)
             | Command::Negotiate(_)
             | Command::SessionSetup(_)

@@ -1,8 +1,8 @@
 //! Renames and hard links (MS-SMB2 3.3.5.21.1, MS-FSA 2.1.5.15.11, .6): one coordinator, several machines (R10).
 //!
 //! ```text
-//! [Freezing each shard] -> AskingSource -> ResolvingParent -> AskingParent -> ResolvingTarget -> Reserving -> [AskingTarget] -> Moving
-//!          (directories only)                     ^--------------- Again, COLLISION -------------------'
+//! AskingSource -> [Freezing each shard -> AskingSource] -> ResolvingParent -> AskingParent -> ResolvingTarget -> Reserving -> [AskingTarget] -> Moving
+//!                        (directories only)                     ^--------------- Again, COLLISION -------------------'
 //! ```
 //! Reservations are taken in ascending order (shards' paths, then the name, then the file that is replaced) and nobody waits
 //! for a client while holding one. Whatever the outcome, `Shard::end_rename` gives all of it back.
@@ -24,6 +24,7 @@ use crate::namespace::NamespaceAsk;
 use crate::response::Body;
 use crate::shard::{Shard, Turn, Wait};
 use crate::storage::{Kind, Object, Requester, Resolved, StorageOp, StorageReply};
+use crate::watch::report::{Renamed, path_of};
 
 /// How often a rename starts again because the target changed under it.
 const TRIES_MAX: u8 = 16;
@@ -36,6 +37,8 @@ pub(crate) struct Renaming {
     requester: Requester,
     target: StreamPath,
     replace: bool,
+    /// The directory grants DELETE_CHILD.
+    may_replace: bool,
     is_link: bool,
     tries: u8,
     stage: Stage,
@@ -58,6 +61,7 @@ enum Stage {
     Reserving,
     AskingTarget,
     Moving,
+    AskingStream,
     MovingStream,
 }
 
@@ -81,16 +85,34 @@ impl Shard {
         if let Some(open) = self.opens.get_mut(&request.open) {
             open.outstanding.begin(request.origin.ticket);
         }
-        let is_directory = self.opens.get(&request.open).is_some_and(Open::is_directory);
         if renaming.target.is_root() && renaming.target.stream().is_some() {
-            self.rename_stream(renaming, turn);
-        } else if is_directory {
-            self.freeze_next(renaming, turn);
+            renaming.stage = Stage::AskingStream;
+            self.ask_stream(renaming, turn);
         } else {
             renaming.stage = Stage::AskingSource;
             self.ask_source(renaming, turn);
         }
         Ok(())
+    }
+
+    fn ask_stream(&mut self, renaming: Box<Renaming>, turn: &mut Turn<'_>) {
+        let Some(file) = self.opens.get(&renaming.open).map(|open| open.file) else { return };
+        let ask = FileAsk::BeginStreamRename { open: renaming.open, stream: renaming.new_stream() };
+        let asker = self.wait(Wait::Rename(renaming));
+        turn.post(Address::File(file), Message::AskFile(ask, asker));
+    }
+
+    /// Tells the file how a stream's rename ended; what it granted is given back with that.
+    fn stream_rename_ended(&mut self, renaming: &Renaming, done: bool, turn: &mut Turn<'_>) {
+        let asker = self.nobody();
+        let Some(open) = self.opens.get_mut(&renaming.open) else { return };
+        let stream = renaming.new_stream();
+        if done {
+            open.stream = stream.clone();
+            open.path = open.path_with_stream(renaming.target.stream());
+        }
+        let ask = FileAsk::EndStreamRename { open: renaming.open, stream, done };
+        turn.post(Address::File(open.file), Message::AskFile(ask, asker));
     }
 
     fn rename_stream(&mut self, mut renaming: Box<Renaming>, turn: &mut Turn<'_>) {
@@ -114,7 +136,9 @@ impl Shard {
 
     fn ask_source(&mut self, renaming: Box<Renaming>, turn: &mut Turn<'_>) {
         let Some(file) = self.opens.get(&renaming.open).map(|open| open.file) else { return };
-        let ask = FileAsk::CheckRename { open: renaming.open };
+        // Nobody waits for a client while names are frozen (R10).
+        let behind = (renaming.frozen == 0).then(|| renaming.origin.behind());
+        let ask = FileAsk::CheckRename { open: renaming.open, behind };
         let asker = self.wait(Wait::Rename(renaming));
         turn.post(Address::File(file), Message::AskFile(ask, asker));
     }
@@ -142,17 +166,24 @@ impl Shard {
         match (renaming.stage, reply) {
             (Stage::ResolvingParent, StorageReply::Resolved(Resolved::Found(parent))) => {
                 let is_directory = parent.attributes.kind == Kind::Directory;
+                let verdict = self.check_entry(&mut renaming, &parent);
                 renaming.parent = Some(parent);
                 if !is_directory {
                     return self.end_rename(renaming, NtStatus::OBJECT_PATH_NOT_FOUND, turn);
                 }
-                self.ask_parent(renaming, turn);
+                match verdict {
+                    Ok(()) => self.ask_parent(renaming, turn),
+                    Err(status) => self.end_rename(renaming, status, turn),
+                }
             }
             (Stage::ResolvingTarget, StorageReply::Resolved(resolved)) => {
                 self.on_rename_target(renaming, resolved, turn);
             }
             (Stage::Moving, StorageReply::Done) => self.rename_is_done(renaming, turn),
             (Stage::MovingStream, StorageReply::Done) => {
+                let stream = renaming.target.stream().cloned().unwrap_or_default();
+                self.report_stream_renamed(renaming.open, &stream, turn);
+                self.stream_rename_ended(&renaming, true, turn);
                 self.end_rename(renaming, NtStatus::SUCCESS, turn);
             }
             (Stage::Moving, StorageReply::Failed(NtStatus::OBJECT_NAME_COLLISION)) if renaming.replace => {
@@ -163,8 +194,29 @@ impl Shard {
                 self.forget_resolved(&renaming, resolved, turn);
                 self.end_rename(renaming, NtStatus::OBJECT_PATH_NOT_FOUND, turn);
             }
+            (Stage::MovingStream, reply) => {
+                self.stream_rename_ended(&renaming, false, turn);
+                let failed = if let StorageReply::Failed(status) = reply { Some(status) } else { None };
+                self.end_rename(renaming, failed.unwrap_or(NtStatus::INTERNAL_ERROR), turn);
+            }
             (_, StorageReply::Failed(status)) => self.end_rename(renaming, status, turn),
             (_, _) => self.end_rename(renaming, NtStatus::INTERNAL_ERROR, turn),
+        }
+    }
+
+    /// Whether a name may come into the directory (MS-FSA 2.1.5.15.6, 2.1.5.15.11).
+    fn check_entry(&self, renaming: &mut Renaming, parent: &Object) -> Result<(), NtStatus> {
+        let Origin { session, tree, .. } = renaming.origin;
+        let open = self.opens.get(&renaming.open).ok_or(NtStatus::FILE_CLOSED)?;
+        let needed = if open.is_directory() { AccessMask::ADD_SUBDIRECTORY } else { AccessMask::ADD_FILE };
+        let trees = self.sessions.get(&session).map(|session| &session.trees);
+        let maximal = trees.and_then(|trees| trees.get(&tree)).map(|tree| tree.maximal_access);
+        let rights = self.rights(session, parent.security.as_deref());
+        renaming.may_replace = rights.contains(AccessMask::DELETE_CHILD);
+        if maximal.unwrap_or_default().masked(rights).contains(needed) {
+            Ok(())
+        } else {
+            Err(NtStatus::ACCESS_DENIED)
         }
     }
 
@@ -191,7 +243,8 @@ impl Shard {
         match resolved {
             Resolved::Found(existing) => {
                 let same_link = existing.attributes.number == open.file.number && link == open.link;
-                let verdict = renaming.check_replace(&existing, same_link);
+                let rights = self.rights(renaming.origin.session, existing.security.as_deref());
+                let verdict = renaming.check_replace(&existing, same_link, rights);
                 renaming.existing = Some(existing);
                 if let Err(status) = verdict {
                     return self.end_rename(renaming, status, turn);
@@ -220,6 +273,10 @@ impl Shard {
     }
 
     /// A machine answered a rename's stage.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "an answer to another question is a bug, whichever it is"
+    )]
     pub(crate) fn on_rename_answer(
         &mut self,
         mut renaming: Box<Renaming>,
@@ -231,10 +288,27 @@ impl Shard {
                 renaming.frozen += 1;
                 self.freeze_next(renaming, turn);
             }
-            (Stage::AskingSource, Answer::Granted) => self.resolve_parent(renaming, turn),
+            (Stage::AskingSource, Answer::Granted) => {
+                let is_directory = self.opens.get(&renaming.open).is_some_and(Open::is_directory);
+                if is_directory && renaming.frozen == 0 {
+                    renaming.stage = Stage::Freezing;
+                    return self.freeze_next(renaming, turn);
+                }
+                self.resolve_parent(renaming, turn);
+            }
+            (Stage::AskingSource, Answer::Again) => {
+                // Somebody began to cache handles meanwhile: wait for that with nothing frozen.
+                self.thaw(&mut renaming, None, turn);
+                renaming.tries += 1;
+                if renaming.tries > TRIES_MAX {
+                    return self.end_rename(renaming, NtStatus::SHARING_VIOLATION, turn);
+                }
+                self.ask_source(renaming, turn);
+            }
             (Stage::AskingParent, Answer::Granted) => self.resolve_target(renaming, turn),
             (Stage::Reserving, Answer::Granted) => self.ask_target(renaming, turn),
             (Stage::AskingTarget, Answer::Granted) => self.move_link(renaming, turn),
+            (Stage::AskingStream, Answer::Granted) => self.rename_stream(renaming, turn),
             (Stage::Reserving, Answer::Again) => {
                 renaming.reserved = None;
                 self.resolve_parent(renaming, turn);
@@ -253,13 +327,12 @@ impl Shard {
                     | Stage::ResolvingParent
                     | Stage::ResolvingTarget
                     | Stage::Moving
+                    | Stage::AskingStream
                     | Stage::MovingStream => {}
                 }
                 self.end_rename(renaming, *status, turn);
             }
-            (_, Answer::Granted | Answer::Again | Answer::Closed { .. } | Answer::Pending(_)) => {
-                self.end_rename(renaming, NtStatus::INTERNAL_ERROR, turn);
-            }
+            (_, _) => self.end_rename(renaming, NtStatus::INTERNAL_ERROR, turn),
         }
     }
 
@@ -291,17 +364,36 @@ impl Shard {
     }
 
     fn rename_is_done(&mut self, renaming: Box<Renaming>, turn: &mut Turn<'_>) {
+        if let Some(renamed) = self.what_happened(&renaming) {
+            self.report_renamed(renamed, turn);
+        }
         if !renaming.is_link
             && let Some(link) = renaming.reserved.clone()
             && let Some(open) = self.opens.get_mut(&renaming.open)
         {
             open.link = link.clone();
             open.path = renaming.target.path().clone();
+            open.spelled.0 = renaming.target.file_name().map(Name::from_units).unwrap_or_default();
             let ask = FileAsk::Renamed { open: renaming.open, link };
             let file = open.file;
             turn.post(Address::File(file), Message::AskFile(ask, self.nobody()));
         }
         self.end_rename(renaming, NtStatus::SUCCESS, turn);
+    }
+
+    /// What watchers are told of a rename or a new link.
+    fn what_happened(&self, renaming: &Renaming) -> Option<Renamed> {
+        let open = self.opens.get(&renaming.open)?;
+        let (parent, target) = (renaming.parent.as_ref()?, &renaming.target);
+        let name = target.file_name().unwrap_or_default();
+        let spell = |name: &[u16]| path_of(target.parent(), name, &[]);
+        Some(Renamed {
+            volume: open.volume(),
+            is_directory: open.is_directory(),
+            old: open.shown(false).filter(|_| !renaming.is_link).map(|path| (open.link.parent, path)),
+            new: (parent.attributes.number, spell(name)),
+            replaced: renaming.existing.as_ref().map(|existing| spell(existing.name.units())),
+        })
     }
 
     /// Gives back everything but the frozen paths.
@@ -321,14 +413,20 @@ impl Shard {
 
     fn end_rename(&mut self, mut renaming: Box<Renaming>, status: NtStatus, turn: &mut Turn<'_>) {
         self.give_back(&mut renaming, turn);
-        for shard in 0..renaming.frozen {
-            let (volume, path) = (renaming.requester.volume, renaming.old_path.clone());
-            turn.post(Address::Shard(ShardId(shard)), Message::Thaw { volume, path });
-        }
+        let moved = (status == NtStatus::SUCCESS).then(|| renaming.target.path().folded());
+        self.thaw(&mut renaming, moved.as_ref(), turn);
         let open = self.opens.get(&renaming.open).map(|open| open.file_id(renaming.open));
         let body = if status.is_error() { Body::Error } else { Body::SetInfo };
         turn.finish(Finished { origin: renaming.origin, status, body, open, spent: None });
         self.outstanding_done(renaming.open, renaming.origin.ticket, turn);
+    }
+
+    fn thaw(&self, renaming: &mut Renaming, moved: Option<&Name>, turn: &mut Turn<'_>) {
+        for shard in 0..std::mem::take(&mut renaming.frozen) {
+            let (volume, path) = (renaming.requester.volume, renaming.old_path.clone());
+            let moved = moved.cloned();
+            turn.post(Address::Shard(ShardId(shard)), Message::Thaw { volume, path, moved });
+        }
     }
 
     fn forget_resolved(&mut self, renaming: &Renaming, resolved: Resolved, turn: &mut Turn<'_>) {
@@ -357,7 +455,16 @@ impl Shard {
     }
 
     /// The rename of a directory ended: what was held back below its old path runs.
-    pub(crate) fn on_thaw(&mut self, volume: VolumeId, path: Name, turn: &mut Turn<'_>) {
+    pub(crate) fn on_thaw(
+        &mut self,
+        volume: VolumeId,
+        path: Name,
+        moved: Option<&Name>,
+        turn: &mut Turn<'_>,
+    ) {
+        if let Some(moved) = moved {
+            self.watched_directory_moved(volume, &path, moved);
+        }
         for creating in self.frozen.remove(&(volume, path)).unwrap_or_default() {
             self.resolve(Box::new(creating), turn);
         }
@@ -373,8 +480,19 @@ impl Shard {
 }
 
 impl Renaming {
+    /// The file where it may wait for a client, with the request and its open.
+    pub(crate) fn at_file(&self, shard: &Shard) -> Option<(FileKey, Origin, OpenId)> {
+        let waits = self.stage == Stage::AskingSource;
+        waits.then(|| Some((shard.opens.get(&self.open)?.file, self.origin, self.open))).flatten()
+    }
+
+    /// The name that a stream gets, folded.
+    fn new_stream(&self) -> Name {
+        self.target.stream().map(Name::folded).unwrap_or_default()
+    }
+
     /// Whether what has the name may be replaced (MS-FSA 2.1.5.15.11).
-    fn check_replace(&self, existing: &Object, same_link: bool) -> Result<(), NtStatus> {
+    fn check_replace(&self, existing: &Object, same_link: bool, rights: AccessMask) -> Result<(), NtStatus> {
         use smb_proto::attributes::FileAttributes;
         if same_link {
             return if self.is_link { Err(NtStatus::OBJECT_NAME_COLLISION) } else { Ok(()) };
@@ -384,6 +502,7 @@ impl Renaming {
         }
         if existing.attributes.kind == Kind::Directory
             || existing.attributes.dos.contains(FileAttributes::READONLY)
+            || !(self.may_replace || rights.contains(AccessMask::DELETE))
         {
             return Err(NtStatus::ACCESS_DENIED);
         }
@@ -434,6 +553,7 @@ fn begin(
         requester: open.requester(&request.origin),
         target,
         replace: rename.flags.contains(RenameFlags::REPLACE_IF_EXISTS),
+        may_replace: false,
         is_link,
         tries: 0,
         stage: Stage::Freezing,

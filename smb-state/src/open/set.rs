@@ -2,27 +2,28 @@
 //!
 //! Not done: volume information, quotas, short names, valid data length, POSIX delete semantics.
 
+use smb_proto::NtStatus;
 use smb_proto::access::AccessMask;
 use smb_proto::attributes::FileAttributes;
+use smb_proto::command::change_notify::CompletionFilter;
 use smb_proto::command::create::CreateOptions;
 use smb_proto::command::query_info::SecurityInformation;
-use smb_proto::fscc::file_info::{BasicInformation, DispositionFlags, SetFileInformation};
+use smb_proto::fscc::file_info::{DispositionFlags, SetFileInformation};
 use smb_proto::security::descriptor::SecurityDescriptor;
-use smb_proto::{FileTime, NtStatus};
 
+use super::checked::Way;
 use super::io::{Pending, Then};
 use super::{Open, OpenRequest};
 use crate::file::FileAsk;
+use crate::file::caching::Cause;
 use crate::ids::OpenId;
 use crate::message::{Address, Answer, Finished, Message, Origin};
 use crate::namespace::NamespaceAsk;
 use crate::request::{SetInfo, Setting};
 use crate::response::Body;
+use crate::security::{check_owner, with_specific_rights};
 use crate::shard::{Shard, Turn, Wait};
-use crate::storage::{Kind, SetAttributes, StorageOp, StorageReply};
-
-/// Attributes that a directory, and a file, can't be given.
-const NOT_FOR_DIRECTORIES: FileAttributes = FileAttributes::TEMPORARY;
+use crate::storage::{Kind, StorageOp, StorageReply};
 
 /// A setting that is with storage.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -38,6 +39,8 @@ pub(crate) enum Set {
 pub(crate) struct Disposing {
     pub open: OpenId,
     pub origin: Origin,
+    /// It is to be deleted; otherwise a disposition is taken back.
+    pub delete: bool,
 }
 
 impl Shard {
@@ -64,6 +67,7 @@ impl Shard {
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only changes of size break what others cache")]
     fn on_set_file(
         &mut self,
         request: &OpenRequest,
@@ -72,17 +76,23 @@ impl Shard {
     ) -> Result<(), NtStatus> {
         let open = self.opens.get_mut(&request.open).ok_or(NtStatus::FILE_CLOSED)?;
         let handle = open.handle;
+        let cause = match information {
+            SetFileInformation::EndOfFile(_) | SetFileInformation::Allocation(_) => Some(Cause::Write),
+            _ => None,
+        };
         let op = match information {
             SetFileInformation::Basic(basic) => {
                 open.check_any(AccessMask::WRITE_ATTRIBUTES)?;
-                StorageOp::SetAttributes { handle, set: basic_change(open, basic)? }
+                StorageOp::SetAttributes { handle, set: open.change_basic(basic)? }
             }
             SetFileInformation::EndOfFile(size) => {
                 check_size(open, *size)?;
+                open.writes_are_told();
                 StorageOp::SetEndOfFile { handle, size: *size }
             }
             SetFileInformation::Allocation(size) => {
                 check_size(open, *size)?;
+                open.writes_are_told();
                 StorageOp::SetAllocation { handle, size: *size }
             }
             SetFileInformation::FullEa(eas) => {
@@ -120,7 +130,10 @@ impl Shard {
                 return Err(NtStatus::NOT_SUPPORTED);
             }
         };
-        self.submit_for(request, op, Then::Set(Set::Plain), turn);
+        match cause {
+            Some(cause) => self.submit_checked(request, cause, op, Then::Set(Set::Plain), turn),
+            None => self.submit_for(request, op, Then::Set(Set::Plain), turn),
+        }
         Ok(())
     }
 
@@ -157,9 +170,13 @@ impl Shard {
         if !open.caps.security {
             return Err(NtStatus::NOT_SUPPORTED);
         }
-        let descriptor = Box::new(descriptor.select(parts));
-        let op = StorageOp::SetSecurity { handle: open.handle, descriptor };
-        self.submit_for(request, op, Then::Set(Set::Plain), turn);
+        if parts.contains(SecurityInformation::OWNER) {
+            let token = self.token(open.session).ok_or(NtStatus::USER_SESSION_DELETED)?;
+            check_owner(descriptor.owner.as_ref(), &token)?;
+        }
+        let descriptor = Box::new(with_specific_rights(descriptor));
+        let op = StorageOp::SetSecurity { handle: open.handle, parts, descriptor };
+        self.submit_checked(request, Cause::Delete, op, Then::Set(Set::Plain), turn);
         Ok(())
     }
 
@@ -218,7 +235,7 @@ impl Shard {
                 }
                 if open.is_directory() {
                     let (volume, number) = (open.volume(), open.file.number);
-                    let asker = self.wait(Wait::Doom(Box::new(Disposing { open: id, origin })));
+                    let asker = self.wait(Wait::Doom(Box::new(Disposing { open: id, origin, delete: true })));
                     let ask = NamespaceAsk::Doom(number);
                     turn.post(Address::Namespace(volume), Message::AskNamespace(ask, asker));
                 } else {
@@ -236,8 +253,12 @@ impl Shard {
     }
 
     /// The namespace answered whether names can be kept out of a directory.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "an answer to another question is a bug, whichever it is"
+    )]
     pub(crate) fn on_doom_answer(&mut self, disposing: Disposing, answer: &Answer, turn: &mut Turn<'_>) {
-        let Disposing { open: id, origin } = disposing;
+        let Disposing { open: id, origin, .. } = disposing;
         let Some(open) = self.opens.get_mut(&id) else { return };
         let (volume, number, handle) = (open.volume(), open.file.number, open.handle);
         match answer {
@@ -245,8 +266,16 @@ impl Shard {
                 open.doomed = true;
                 let op = StorageOp::CheckEmpty { handle };
                 let requester = open.requester(&origin);
-                let then = Then::Set(Set::Disposition);
-                let pending = Pending { open: id, origin, spent: None, abandoned: false, then };
+                let (then, changes) = (Then::Set(Set::Disposition), CompletionFilter::EMPTY);
+                let pending = Pending {
+                    open: id,
+                    origin,
+                    spent: None,
+                    abandoned: false,
+                    way: Way::Free,
+                    changes,
+                    then,
+                };
                 self.submit(requester, op, Wait::Request(Box::new(pending)), turn);
             }
             Answer::Again => {
@@ -255,9 +284,7 @@ impl Shard {
                 turn.post(Address::Namespace(volume), Message::AskNamespace(ask, asker));
             }
             Answer::Refused(status) => self.end_dispose(id, origin, *status, turn),
-            Answer::Closed { .. } | Answer::Pending(_) => {
-                self.end_dispose(id, origin, NtStatus::INTERNAL_ERROR, turn);
-            }
+            _ => self.end_dispose(id, origin, NtStatus::INTERNAL_ERROR, turn),
         }
     }
 
@@ -279,22 +306,36 @@ impl Shard {
 
     /// Clears the disposition; nothing was outstanding for it yet.
     fn tell_disposition(&mut self, id: OpenId, origin: Origin, delete: bool, turn: &mut Turn<'_>) {
-        self.spare_directory(id, turn);
         let Some(open) = self.opens.get_mut(&id) else { return };
         open.outstanding.begin(origin.ticket);
-        let file = open.file;
-        let asker = self.wait(Wait::Disposed(Box::new(Disposing { open: id, origin })));
-        turn.post(Address::File(file), Message::AskFile(FileAsk::Dispose { open: id, delete }, asker));
+        // Another open may have announced the directory.
+        open.doomed = open.doomed || open.is_directory();
+        self.spare_directory(id, turn);
+        self.ask_disposition(id, origin, delete, turn);
+    }
+
+    fn ask_disposition(&mut self, id: OpenId, origin: Origin, delete: bool, turn: &mut Turn<'_>) {
+        let Some(file) = self.opens.get(&id).map(|open| open.file) else { return };
+        let asker = self.wait(Wait::Disposed(Box::new(Disposing { open: id, origin, delete })));
+        let ask = FileAsk::Dispose { open: id, delete, behind: origin.behind() };
+        turn.post(Address::File(file), Message::AskFile(ask, asker));
     }
 
     fn tell_disposition_counted(&mut self, id: OpenId, origin: Origin, turn: &mut Turn<'_>) {
-        let Some(file) = self.opens.get(&id).map(|open| open.file) else { return };
-        let asker = self.wait(Wait::Disposed(Box::new(Disposing { open: id, origin })));
-        turn.post(Address::File(file), Message::AskFile(FileAsk::Dispose { open: id, delete: true }, asker));
+        self.ask_disposition(id, origin, true, turn);
     }
 
-    pub(crate) fn on_disposed(&mut self, disposing: &Disposing, turn: &mut Turn<'_>) {
-        self.end_dispose(disposing.open, disposing.origin, NtStatus::SUCCESS, turn);
+    pub(crate) fn on_disposed(&mut self, disposing: &Disposing, answer: &Answer, turn: &mut Turn<'_>) {
+        let Disposing { open, origin, delete } = *disposing;
+        if let Answer::Refused(status) = answer {
+            // It waited for a client, and was given up.
+            self.spare_directory(open, turn);
+            return self.end_dispose(open, origin, *status, turn);
+        }
+        if delete {
+            self.report_doomed(open, turn);
+        }
+        self.end_dispose(open, origin, NtStatus::SUCCESS, turn);
     }
 }
 
@@ -304,34 +345,6 @@ fn check_size(open: &Open, size: u64) -> Result<(), NtStatus> {
         return Err(NtStatus::INVALID_PARAMETER);
     }
     Ok(())
-}
-
-/// Zero leaves a time as it is; all ones and all ones but one freeze and thaw automatic updates, which change nothing now
-/// (MS-FSCC 2.4.7). Attributes of zero stay as they are.
-fn basic_change(open: &Open, basic: &BasicInformation) -> Result<SetAttributes, NtStatus> {
-    let time = |time: FileTime| -> Result<Option<FileTime>, NtStatus> {
-        match time.0 {
-            0 | u64::MAX => Ok(None),
-            other if other == u64::MAX - 1 => Ok(None),
-            other if i64::try_from(other).is_err() => Err(NtStatus::INVALID_PARAMETER),
-            _ => Ok(Some(time)),
-        }
-    };
-    let attributes = basic.attributes;
-    let is_directory = open.kind == Kind::Directory;
-    if attributes.contains(FileAttributes::DIRECTORY) && !is_directory {
-        return Err(NtStatus::INVALID_PARAMETER);
-    }
-    if attributes.intersects(NOT_FOR_DIRECTORIES) && is_directory {
-        return Err(NtStatus::INVALID_PARAMETER);
-    }
-    Ok(SetAttributes {
-        creation: time(basic.creation_time)?,
-        last_access: time(basic.last_access_time)?,
-        last_write: time(basic.last_write_time)?,
-        change: time(basic.change_time)?,
-        dos: (!attributes.is_empty()).then_some(attributes),
-    })
 }
 
 /// FileModeInformation (MS-FSA 2.1.5.15.9): only these bits, and not both kinds of synchronous I/O.

@@ -66,11 +66,7 @@ impl Shard {
             Command::TreeConnect(ref request) => self.on_tree_connect(origin, &execution, request, turn),
             Command::TreeDisconnect => self.on_tree_disconnect(origin, turn),
             Command::Create(_) => self.on_create(origin, execution, turn),
-            Command::OplockBreak(_) => {
-                // No oplock or lease is granted yet, so there is nothing to acknowledge (3.3.5.22).
-                let status = NtStatus::INVALID_OPLOCK_PROTOCOL;
-                turn.finish(Finished { origin, status, body: Body::Error, open: None, spent });
-            }
+            Command::OplockBreak(_) => self.on_acknowledgment(origin, &execution, turn),
             Command::Close(_)
             | Command::Flush(_)
             | Command::Read(_)

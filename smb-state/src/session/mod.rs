@@ -105,6 +105,8 @@ pub(crate) struct TreeConnect {
     pub caps: VolumeCaps,
     /// Requests must be encrypted.
     pub encrypted: bool,
+    /// Listings leave out what the user may not read.
+    pub access_based: bool,
     /// Most that a request can get.
     pub maximal_access: AccessMask,
     /// Requests that are answered when its opens are closed; not empty: it takes no other request.
@@ -218,6 +220,7 @@ impl Shard {
 
     /// A connection of the session is gone; without another one the session ends (3.3.7.1).
     pub(crate) fn on_channel_lost(&mut self, id: SessionId, connection: ConnectionId, turn: &mut Turn<'_>) {
+        self.drop_notifies_of(connection);
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.binds.remove(&connection);
         session.channels.remove(&connection);
@@ -274,15 +277,5 @@ impl Shard {
         } else {
             self.finish_tree_end(id, tree, turn);
         }
-    }
-
-    /// Gives up the request of a session that waits (CANCEL).
-    pub(crate) fn on_cancel_request(
-        &mut self,
-        connection: ConnectionId,
-        message: MessageId,
-        turn: &mut Turn<'_>,
-    ) {
-        self.cancel_wait(connection, message, turn);
     }
 }

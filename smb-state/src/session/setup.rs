@@ -18,7 +18,7 @@ use crate::connection::respond::echo_protection;
 use crate::connection::{Chained, Negotiated, Standing};
 use crate::event::{AuthOutcome, Identity};
 use crate::ids::{BufferId, Channel, ConnectionId, MessageId, SessionId, TreeId};
-use crate::message::{Address, Answer, Asker, ClientAsk, Finished, Message, Origin, SetupRequest};
+use crate::message::{Address, Answer, ClientAsk, Finished, Message, Origin, SetupRequest};
 use crate::open::channel_sequence::Ticket;
 use crate::request::{Protection, SessionSetup};
 use crate::response::{Body, Protect};
@@ -306,6 +306,7 @@ impl Shard {
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only a refusal counts")]
     /// The client's machine answered whether this dialect is the client's.
     pub(crate) fn on_client_joined(&mut self, id: SessionId, answer: &Answer, turn: &mut Turn<'_>) {
         let Some(session) = self.sessions.get_mut(&id).filter(|session| session.state != State::Ending)
@@ -314,7 +315,7 @@ impl Shard {
         };
         match answer {
             Answer::Refused(status) => self.refuse_setup(id, *status, turn),
-            Answer::Granted | Answer::Again | Answer::Closed { .. } | Answer::Pending(_) => {
+            _ => {
                 session.joined = true;
                 self.end_previous(id, turn);
             }
@@ -407,37 +408,6 @@ impl Shard {
         turn.release(pending.token_held());
         turn.tell(pending.connection, Output::DropAuthentication { session: id });
         finish(id, pending, Protect::Plain, status, Body::Error, turn);
-    }
-
-    /// A client's machine: whether a session of this dialect may begin (3.3.5.5.3, S8).
-    pub(crate) fn on_ask_client(
-        &mut self,
-        guid: [u8; 16],
-        ask: ClientAsk,
-        asker: Asker,
-        turn: &mut Turn<'_>,
-    ) {
-        match ask {
-            ClientAsk::Join(dialect) => {
-                let client =
-                    self.clients.entry(guid).or_insert(crate::client::Client { dialect, sessions: 0 });
-                let answer = if client.dialect == dialect {
-                    client.sessions += 1;
-                    Answer::Granted
-                } else {
-                    Answer::Refused(NtStatus::USER_SESSION_DELETED)
-                };
-                turn.answer(asker, answer);
-            }
-            ClientAsk::Leave => {
-                if let Some(client) = self.clients.get_mut(&guid) {
-                    client.sessions = client.sessions.saturating_sub(1);
-                    if client.sessions == 0 {
-                        self.clients.remove(&guid);
-                    }
-                }
-            }
-        }
     }
 }
 

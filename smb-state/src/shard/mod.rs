@@ -22,6 +22,7 @@ use crate::session::Session;
 use crate::slots::Slots;
 use crate::storage::{Requester, StorageOp, StorageReply};
 use crate::timer::{Armed, Timer};
+use crate::watch::Watching;
 
 mod invariants;
 #[cfg(test)]
@@ -47,6 +48,7 @@ pub struct Shard {
     pub(crate) namespaces: BTreeMap<VolumeId, Namespace>,
     /// Directories being renamed, with the opens below them that wait for it.
     pub(crate) frozen: BTreeMap<(VolumeId, Name), Vec<Creating>>,
+    pub(crate) watching: Watching,
     pub(crate) waits: Slots<Wait>,
     pub(crate) timers: BTreeMap<Timer, Armed>,
     armed: u32,
@@ -138,6 +140,7 @@ impl Shard {
             files: BTreeMap::new(),
             namespaces: BTreeMap::new(),
             frozen: BTreeMap::new(),
+            watching: Watching::default(),
             waits: Slots::default(),
             timers: BTreeMap::new(),
             armed: 0,
@@ -197,8 +200,18 @@ impl Shard {
             (Address::Session(session), Message::Authenticated { connection, message, outcome }) => {
                 self.on_authenticated(connection, session, message, *outcome, turn);
             }
-            (Address::Session(_), Message::Cancel { connection, message }) => {
-                self.on_cancel_request(connection, message, turn);
+            (Address::Session(_), Message::Cancel { connection, message, status }) => {
+                self.cancel_wait(connection, message, status, turn);
+            }
+            (Address::Session(_), Message::Break { open, notice }) => self.on_break(open, notice, turn),
+            (Address::Session(_), Message::Permit { open, permit }) => self.on_permit(open, permit, turn),
+            (Address::Connection(connection), Message::Notify(notification)) => {
+                if self.connections.contains_key(&connection) {
+                    turn.output(connection, Output::Notify(notification));
+                }
+            }
+            (Address::Connection(connection), Message::Interim { message }) => {
+                self.on_interim(connection, message, turn);
             }
             (Address::Session(session), Message::ChannelLost { connection }) => {
                 self.on_channel_lost(session, connection, turn);
@@ -216,7 +229,14 @@ impl Shard {
             (Address::Shard(_), Message::Freeze { volume, path, asker }) => {
                 self.on_freeze(volume, path, asker, turn)
             }
-            (Address::Shard(_), Message::Thaw { volume, path }) => self.on_thaw(volume, path, turn),
+            (Address::Shard(_), Message::Thaw { volume, path, moved }) => {
+                self.on_thaw(volume, path, moved.as_ref(), turn);
+            }
+            (Address::Shard(_), Message::Watch { volume, watcher, asker }) => {
+                self.on_watch(volume, watcher, asker, turn);
+            }
+            (Address::Shard(_), Message::Unwatch { volume, open }) => self.on_unwatch(volume, open),
+            (Address::Session(_), Message::News { open, news }) => self.on_news(open, news, turn),
             (Address::Shard(_), Message::Answer(token, answer)) => self.on_answer(token, answer, turn),
             (
                 Address::Connection(_)
@@ -263,6 +283,8 @@ impl Shard {
                 }
             }
             Timer::SessionExpiry(session) => self.on_session_expired(session),
+            Timer::BreakAcknowledgment(file, number) => self.on_break_timeout(file, number, turn),
+            Timer::WriteTime(open) => self.on_write_time_due(open, turn),
         }
     }
 

@@ -1,7 +1,11 @@
 //! What waits for storage, or for another machine, and goes on when the answer comes.
 
-use crate::ids::{ConnectionId, MessageId, OpenId, SessionId};
-use crate::message::{Answer, Finished};
+use crate::file::FileAsk;
+use crate::ids::{ConnectionId, FileKey, MessageId, OpenId, SessionId};
+use crate::message::{Address, Answer, Finished, Message, Origin};
+use crate::open::breaks::Acknowledging;
+use crate::open::channel_sequence::Ticket;
+use crate::open::checked::Asking;
 use crate::open::close::Closing;
 use crate::open::copy::Copying;
 use crate::open::create::Creating;
@@ -11,6 +15,7 @@ use crate::open::set::Disposing;
 use crate::response::Body;
 use crate::shard::{Shard, Turn};
 use crate::storage::{Resolved, StorageReply};
+use crate::watch::Registering;
 use smb_proto::NtStatus;
 
 /// A wait: which machine goes on, and with what.
@@ -26,16 +31,58 @@ pub(crate) enum Wait {
     Request(Box<Pending>),
     /// The file was asked whether its delete is pending.
     QueryPending(Box<Pending>),
+    /// The file was asked before the request goes to storage.
+    Asking(Box<Asking>),
+    /// A machine was asked about the acknowledgment of a break.
+    Acknowledge(Acknowledging),
     Rename(Box<Renaming>),
     Copy(Box<Copying>),
     /// The namespace was asked to keep names out of a directory.
     Doom(Box<Disposing>),
     /// The file was told of a delete disposition.
     Disposed(Box<Disposing>),
+    /// A shard, or the file, was told of a watch.
+    Watch(Registering),
+    /// An open's write time becomes visible.
+    TimesSettled(OpenId),
     CloseAttributes(Box<Closing>),
+    /// The namespace was asked to keep names out of a directory that goes with its open.
+    CloseDoomed(Box<Closing>),
+    /// Storage was asked whether that directory is empty.
+    CloseEmpty(Box<Closing>),
     CloseTold(Box<Closing>),
     CloseUnlink(Box<Closing>),
     CloseHandle(Box<Closing>),
+}
+
+impl Wait {
+    /// The file where a request may wait for something that may never come, with the request and its open.
+    fn at_file(&self, shard: &Shard) -> Option<(FileKey, Origin, OpenId)> {
+        match self {
+            Self::Create(creating) => creating.at_file(),
+            Self::Asking(asking) => Some((asking.file, asking.pending.origin, asking.pending.open)),
+            Self::Rename(renaming) => renaming.at_file(shard),
+            Self::Copy(copying) => copying.at_file(shard),
+            Self::Disposed(disposing) => {
+                Some((shard.opens.get(&disposing.open)?.file, disposing.origin, disposing.open))
+            }
+            Self::Nothing
+            | Self::ClientJoined(_)
+            | Self::PreviousEnded(_)
+            | Self::Request(_)
+            | Self::QueryPending(_)
+            | Self::Acknowledge(_)
+            | Self::Doom(_)
+            | Self::Watch(_)
+            | Self::TimesSettled(_)
+            | Self::CloseAttributes(_)
+            | Self::CloseDoomed(_)
+            | Self::CloseEmpty(_)
+            | Self::CloseTold(_)
+            | Self::CloseUnlink(_)
+            | Self::CloseHandle(_) => None,
+        }
+    }
 }
 
 impl Shard {
@@ -46,8 +93,13 @@ impl Shard {
             Wait::Request(pending) => self.on_request_reply(*pending, reply, turn),
             Wait::Rename(renaming) => self.on_rename_reply(renaming, reply, turn),
             Wait::Copy(copying) => self.on_copy_reply(copying, reply, turn),
+            Wait::TimesSettled(open) => self.outstanding_done(open, Ticket::UNCOUNTED, turn),
             Wait::CloseAttributes(closing) => self.on_close_attributes(*closing, reply, turn),
-            Wait::CloseUnlink(closing) => self.on_close_unlinked(*closing, turn),
+            Wait::CloseUnlink(closing) => {
+                self.report_unlinked(&closing, &reply, turn);
+                self.on_close_unlinked(*closing, turn);
+            }
+            Wait::CloseEmpty(closing) => self.on_closing_empty(*closing, &reply, turn),
             Wait::CloseHandle(closing) => self.on_handle_closed(*closing, turn),
             Wait::Nothing => {
                 turn.release(payload_of(&reply));
@@ -59,8 +111,12 @@ impl Shard {
             Wait::ClientJoined(_)
             | Wait::PreviousEnded(_)
             | Wait::QueryPending(_)
+            | Wait::Asking(_)
+            | Wait::Acknowledge(_)
             | Wait::Doom(_)
             | Wait::Disposed(_)
+            | Wait::Watch(_)
+            | Wait::CloseDoomed(_)
             | Wait::CloseTold(_) => debug_assert!(false, "storage answered what a machine was asked"),
         }
     }
@@ -72,34 +128,64 @@ impl Shard {
             Wait::PreviousEnded(session) => self.complete_setup(session, turn),
             Wait::Create(creating) => self.on_create_answer(creating, &answer, turn),
             Wait::QueryPending(pending) => self.on_query_pending(*pending, &answer, turn),
+            Wait::Asking(asking) => self.on_checked(*asking, &answer, turn),
+            Wait::Copy(copying) => self.on_copy_answer(copying, &answer, turn),
+            Wait::Acknowledge(acknowledging) => {
+                self.on_acknowledgment_answer(acknowledging, &answer, turn);
+            }
             Wait::Rename(renaming) => self.on_rename_answer(renaming, &answer, turn),
             Wait::Doom(disposing) => self.on_doom_answer(*disposing, &answer, turn),
-            Wait::Disposed(disposing) => self.on_disposed(&disposing, turn),
+            Wait::Disposed(disposing) => self.on_disposed(&disposing, &answer, turn),
+            Wait::Watch(registering) => self.on_watch_answer(registering, &answer, turn),
+            Wait::CloseDoomed(closing) => self.on_closing_doomed(*closing, &answer, turn),
             Wait::CloseTold(closing) => self.on_close_told(*closing, &answer, turn),
             Wait::Nothing
             | Wait::Request(_)
-            | Wait::Copy(_)
+            | Wait::TimesSettled(_)
             | Wait::CloseAttributes(_)
+            | Wait::CloseEmpty(_)
             | Wait::CloseUnlink(_)
             | Wait::CloseHandle(_) => debug_assert!(false, "a machine answered what storage was asked"),
         }
     }
 
-    /// CANCEL of a request: what can wait for ever is given up now; everything else ends by itself soon.
-    pub(crate) fn cancel_wait(&mut self, connection: ConnectionId, message: MessageId, turn: &mut Turn<'_>) {
-        self.abandon(NtStatus::CANCELLED, turn, |pending| {
-            pending.origin.connection == connection && pending.origin.message == message
-        });
+    /// Gives up a request: what can wait for ever ends now with this status; everything else ends by itself soon.
+    pub(crate) fn cancel_wait(
+        &mut self,
+        connection: ConnectionId,
+        message: MessageId,
+        status: NtStatus,
+        turn: &mut Turn<'_>,
+    ) {
+        let concerned =
+            |origin: &Origin, _: OpenId| origin.connection == connection && origin.message == message;
+        self.withdraw(status, turn, concerned);
+        self.abandon(status, turn, |pending| concerned(&pending.origin, pending.open));
+        self.cancel_notify(connection, message, status, turn);
     }
 
     /// A connection is gone while its session goes on: requests of it that would wait for ever end (3.3.7.1).
     pub(crate) fn cancel_waits_of_connection(&mut self, connection: ConnectionId, turn: &mut Turn<'_>) {
-        self.abandon(NtStatus::CANCELLED, turn, |pending| pending.origin.connection == connection);
+        let concerned = |origin: &Origin| origin.connection == connection;
+        self.withdraw(NtStatus::CANCELLED, turn, |origin, _| concerned(origin));
+        self.abandon(NtStatus::CANCELLED, turn, |pending| concerned(&pending.origin));
     }
 
     /// An open begins to close: requests that would wait for ever end.
     pub(crate) fn cancel_waits_of(&mut self, open: OpenId, turn: &mut Turn<'_>) {
+        self.withdraw(NtStatus::CANCELLED, turn, |_, other| other == open);
         self.abandon(NtStatus::CANCELLED, turn, |pending| pending.open == open);
+    }
+
+    /// Withdraws what waits at a file. It answers; then the request ends.
+    fn withdraw(&self, status: NtStatus, turn: &mut Turn<'_>, concerned: impl Fn(&Origin, OpenId) -> bool) {
+        for (_, wait) in self.waits.iter() {
+            let Some((file, origin, open)) = wait.at_file(self) else { continue };
+            if concerned(&origin, open) {
+                let ask = FileAsk::Withdraw { behind: origin.behind(), status };
+                turn.post(Address::File(file), Message::AskFile(ask, self.nobody()));
+            }
+        }
     }
 
     fn abandon(&mut self, status: NtStatus, turn: &mut Turn<'_>, concerned: impl Fn(&Pending) -> bool) {

@@ -5,11 +5,11 @@ use smb_proto::attributes::FileAttributes;
 use smb_proto::command::create::{
     CreateAction, CreateDisposition, CreateOptions, Response, ResponseFlags, ShareAccess,
 };
-use smb_proto::command::oplock_break::OplockLevel;
 use smb_proto::create_context::{MaximalAccess, OnDiskId, ResponseContext};
 use smb_proto::{FileTime, NtStatus};
 
 use super::Creating;
+use crate::file::permit::Permit;
 use crate::file::{Grant, Link};
 use crate::storage::{Attributes, Initial, Intent, Object};
 
@@ -42,6 +42,11 @@ impl Creating {
             share: ShareAccess(self.request.share_access.0),
             link: Link { parent: object.parent, name: object.name.folded() },
             delete_on_close: self.request.create_options.contains(CreateOptions::DELETE_ON_CLOSE),
+            session: self.origin.session,
+            key: self.cache_key(),
+            permit: Permit::default(),
+            draining: false,
+            in_flight: 0,
         }
     }
 
@@ -57,25 +62,23 @@ impl Creating {
         if !self.wants_directory() {
             dos = dos.with(FileAttributes::ARCHIVE);
         }
-        Initial { dos, eas: self.eas.clone(), allocation: self.allocation, security: self.security.clone() }
+        Initial {
+            dos,
+            eas: self.eas.clone(),
+            allocation: self.allocation,
+            security: self.initial_security.clone(),
+            owner: self.owner,
+        }
     }
 
-    pub(super) fn response(
-        &self,
-        file_id: smb_proto::command::FileId,
-        access: AccessMask,
-        attributes: &Attributes,
-    ) -> Response {
-        let mut contexts = Vec::new();
+    pub(super) fn response(&self, file_id: smb_proto::command::FileId, attributes: &Attributes) -> Response {
+        let (oplock_level, lease) = self.cached_answer();
+        let mut contexts: Vec<ResponseContext> = lease.into_iter().collect();
         if let Some(since) = self.wants_maximal {
             // A client that knows the state since this time has the answer already (3.3.5.9.5).
             let known = since.is_some_and(|since| since == attributes.last_write && since != FileTime(0));
             let query_status = if known { NtStatus::NONE_MAPPED } else { NtStatus::SUCCESS };
-            let maximal_access = if known {
-                AccessMask::EMPTY
-            } else {
-                self.maximum(attributes).with(access.masked(self.maximal))
-            };
+            let maximal_access = if known { AccessMask::EMPTY } else { self.maximum(attributes) };
             contexts.push(ResponseContext::MaximalAccess(MaximalAccess { query_status, maximal_access }));
         }
         if self.wants_disk_id {
@@ -85,7 +88,7 @@ impl Creating {
             }));
         }
         Response {
-            oplock_level: OplockLevel::NONE,
+            oplock_level,
             flags: ResponseFlags::EMPTY,
             create_action: self.action,
             creation_time: attributes.creation,

@@ -1,7 +1,7 @@
 //! CREATE (MS-SMB2 3.3.5.9, MS-FSA 2.1.5.1).
 //!
 //! ```text
-//! Resolving --Found--> AskingFile --Granted--> Opening | Overwriting --> open
+//! Resolving --Found--> [ResolvingParent] --> AskingFile --Granted--> Opening | Overwriting --> open
 //!     |  ^----------------------- Stale ----------'
 //!     |--NoName--> Reserving --Granted--> Making --> AskingFile (first open) --> open, name freed
 //!     |                |--Again--> Resolving          |--COLLISION--> Resolving
@@ -10,29 +10,41 @@
 //! Every handle that a stage holds is given back when the CREATE fails. What runs again from the name does so a bounded
 //! number of times.
 //!
-//! Not done yet: oplocks and leases (level none is granted), durable handles (their contexts are ignored, a reconnect finds
-//! nothing), access checks against security descriptors, snapshots.
+//! With a lease, its client is asked whether the key is this file's before the file is asked. A CREATE that has to wait for a
+//! break is told `Again` after it.
+//!
+//! The directory is looked at only when what is there has a security descriptor that grants less than its directory might.
+//!
+//! Not done yet: durable handles (their contexts are ignored, a reconnect finds nothing), snapshots.
 
 use smb_proto::NtStatus;
 use smb_proto::access::AccessMask;
 use smb_proto::command::create::{CreateAction, CreateDisposition, CreateOptions, Request};
-use smb_proto::create_context::RequestContext;
+use smb_proto::command::negotiate::Dialect;
+use smb_proto::command::oplock_break::OplockLevel;
+use smb_proto::create_context::{LeaseKey, RequestContext};
 use smb_proto::fscc::ea::{self, FullEa};
 use smb_proto::fscc::name::{StreamPath, StreamType};
+use smb_proto::security::descriptor::SecurityDescriptor;
+use smb_proto::security::sid::Sid;
 use smb_proto::{FileTime, Name};
 
 use super::channel_sequence::Outstanding;
 use super::{Open, State};
+use crate::file::caching::{Cached, LeaseV2, Want};
+use crate::file::permit::Permit;
 use crate::file::{FileAsk, Link};
-use crate::ids::{FileKey, FileNumber, Handle, OpenId};
-use crate::message::{Address, Answer, Execution, Finished, Message, Origin};
+use crate::ids::{FileKey, FileNumber, Handle, OpenId, SessionId};
+use crate::message::{Address, Answer, ClientAsk, Execution, Finished, Message, Origin};
 use crate::namespace::NamespaceAsk;
 use crate::request::Command;
 use crate::response::Body;
 use crate::shard::{Shard, Turn, Wait};
 use crate::storage::{Kind, Object, Requester, Resolved, StorageOp, StorageReply, VolumeCaps};
 
+mod access;
 mod answer;
+mod cache;
 mod check;
 
 use check::{check_access, check_parameters, parse_path};
@@ -52,9 +64,22 @@ pub(crate) struct Creating {
     request: Request,
     eas: Vec<FullEa>,
     allocation: u64,
-    security: Option<Box<smb_proto::security::descriptor::SecurityDescriptor>>,
+    /// The descriptor of the context, if it came.
+    security: Option<Box<SecurityDescriptor>>,
+    /// The new object's, made of that and of what its directory hands down.
+    initial_security: Option<Box<SecurityDescriptor>>,
+    owner: Option<Sid>,
+    /// What descriptors grant.
+    rights: AccessMask,
     wants_maximal: Option<Option<FileTime>>,
     wants_disk_id: bool,
+    /// What it asks to cache.
+    want: Want,
+    /// What it got.
+    cached: Cached,
+    /// Its lease, by client and key; and whether it has joined it.
+    lease: Option<([u8; 16], LeaseKey)>,
+    claimed: bool,
     tries: u8,
     action: CreateAction,
     stage: Stage,
@@ -64,6 +89,19 @@ pub(crate) struct Creating {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Stage {
     Resolving,
+    /// The client is asked whether the lease's key is free for a new file.
+    CheckingLease {
+        parent: Object,
+    },
+    /// The client is asked whether the lease's key is this file's.
+    ClaimingLease {
+        object: Object,
+        reserved: Option<Link>,
+    },
+    /// The object's directory is looked up, for the rights that it gives.
+    ResolvingParent {
+        object: Object,
+    },
     /// The file is asked; `reserved` is the name to free when it is the first open of a new file.
     AskingFile {
         object: Object,
@@ -128,14 +166,22 @@ impl Shard {
             eas: Vec::new(),
             allocation: 0,
             security: None,
+            initial_security: None,
+            owner: None,
+            rights: AccessMask::FILE_ALL_ACCESS,
             wants_maximal: None,
             wants_disk_id: false,
+            want: Want::Nothing,
+            cached: Cached::Oplock(OplockLevel::NONE),
+            lease: None,
+            claimed: false,
             tries: 0,
             action: CreateAction::OPENED,
             stage: Stage::Resolving,
             request,
         };
-        creating.take_contexts()?;
+        creating.take_oplock_level();
+        creating.take_contexts(session.terms.dialect, session.client)?;
         creating.open = OpenId(self.open_ids.issue());
         session.opens.insert(creating.open);
         self.opens.insert(creating.open, creating.placeholder());
@@ -148,6 +194,7 @@ impl Shard {
             waiting.push(*creating);
             return;
         }
+        self.leave_lease(&mut creating, turn);
         creating.tries += 1;
         if creating.tries > TRIES_MAX {
             return self.fail_create(creating, NtStatus::SHARING_VIOLATION, turn);
@@ -171,9 +218,13 @@ impl Shard {
             (Stage::Resolving, StorageReply::Resolved(resolved)) => {
                 self.on_resolved(creating, resolved, turn)
             }
+            (Stage::ResolvingParent { object }, StorageReply::Resolved(resolved)) => {
+                self.on_parent(creating, object, resolved, turn);
+            }
             (Stage::Making { parent, reserved }, StorageReply::Opened(object)) => {
                 self.forget_handle(parent.handle, creating.requester.clone(), turn);
                 creating.action = CreateAction::CREATED;
+                self.report_created(creating.requester.volume, creating.path.parent(), &object, turn);
                 self.ask_file(creating, object, Some(reserved), turn);
             }
             (Stage::Making { parent, reserved }, StorageReply::Failed(NtStatus::OBJECT_NAME_COLLISION)) => {
@@ -218,36 +269,28 @@ impl Shard {
     fn on_resolved(&mut self, mut creating: Box<Creating>, resolved: Resolved, turn: &mut Turn<'_>) {
         match resolved {
             Resolved::Found(object) => match creating.check_existing(&object.attributes) {
-                Ok(()) => self.ask_file(creating, object, None, turn),
+                Ok(()) => self.check_object(creating, object, turn),
                 Err(status) => {
                     self.forget_handle(object.handle, creating.requester.clone(), turn);
                     self.fail_create(creating, status, turn);
                 }
             },
-            Resolved::NoName { parent } => match creating.check_new() {
-                Ok(()) => {
-                    let link = creating.new_link(&parent);
-                    let volume = creating.requester.volume;
-                    creating.stage = Stage::Reserving { parent };
-                    let asker = self.wait(Wait::Create(creating));
-                    let ask = NamespaceAsk::Reserve(link);
-                    turn.post(Address::Namespace(volume), Message::AskNamespace(ask, asker));
-                }
+            Resolved::NoName { parent } => match self.check_new(&mut creating, &parent) {
+                Ok(()) => match creating.lease {
+                    Some((client, key)) => {
+                        creating.stage = Stage::CheckingLease { parent };
+                        let asker = self.wait(Wait::Create(creating));
+                        turn.post(Address::Client(client), Message::AskClient(ClientAsk::Leased(key), asker));
+                    }
+                    None => self.reserve(creating, parent, turn),
+                },
                 Err(status) => {
                     self.forget_handle(parent.handle, creating.requester.clone(), turn);
                     self.fail_create(creating, status, turn);
                 }
             },
             Resolved::NoStream { file } => match creating.check_new_stream(&file.attributes) {
-                Ok(()) => {
-                    let op = StorageOp::CreateStream {
-                        file: file.handle,
-                        stream: creating.path.stream().cloned().unwrap_or_default(),
-                        initial: Box::new(creating.initial()),
-                    };
-                    creating.stage = Stage::MakingStream { file };
-                    self.submit(creating.requester.clone(), op, Wait::Create(creating), turn);
-                }
+                Ok(()) => self.check_object(creating, file, turn),
                 Err(status) => {
                     self.forget_handle(file.handle, creating.requester.clone(), turn);
                     self.fail_create(creating, status, turn);
@@ -259,6 +302,14 @@ impl Shard {
         }
     }
 
+    fn reserve(&mut self, mut creating: Box<Creating>, parent: Object, turn: &mut Turn<'_>) {
+        let link = creating.new_link(&parent);
+        let volume = creating.requester.volume;
+        creating.stage = Stage::Reserving { parent };
+        let asker = self.wait(Wait::Create(creating));
+        turn.post(Address::Namespace(volume), Message::AskNamespace(NamespaceAsk::Reserve(link), asker));
+    }
+
     fn ask_file(
         &mut self,
         mut creating: Box<Creating>,
@@ -267,13 +318,33 @@ impl Shard {
         turn: &mut Turn<'_>,
     ) {
         let file = FileKey { volume: creating.requester.volume, number: object.attributes.number };
-        let ask = FileAsk::Open { open: creating.open, grant: creating.grant(&object) };
+        if let Some((client, key)) = creating.lease_to_claim(&object) {
+            let ask = ClientAsk::Claim { key, file, stream: object.stream.folded() };
+            creating.stage = Stage::ClaimingLease { object, reserved };
+            let asker = self.wait(Wait::Create(creating));
+            return turn.post(Address::Client(client), Message::AskClient(ask, asker));
+        }
+        if let Some(open) = self.opens.get_mut(&creating.open) {
+            open.file = file;
+            open.lease = creating.lease.filter(|_| creating.claimed).map(|(_, key)| key);
+        }
+        let ask = FileAsk::Open {
+            open: creating.open,
+            grant: Box::new(creating.grant(&object)),
+            want: creating.want_of(&object),
+            cause: creating.cause(),
+            behind: creating.origin.behind(),
+        };
         creating.stage = Stage::AskingFile { object, reserved };
         let asker = self.wait(Wait::Create(creating));
         turn.post(Address::File(file), Message::AskFile(ask, asker));
     }
 
     /// A machine answered a CREATE's stage.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "an answer to another question is a bug, whichever it is"
+    )]
     pub(crate) fn on_create_answer(
         &mut self,
         mut creating: Box<Creating>,
@@ -297,7 +368,57 @@ impl Shard {
                 self.forget_handle(parent.handle, creating.requester.clone(), turn);
                 self.resolve(creating, turn);
             }
-            (Stage::AskingFile { object, reserved: Some(link) }, Answer::Granted) => {
+            (Stage::CheckingLease { parent }, Answer::LeasedFile(None)) => {
+                self.reserve(creating, parent, turn);
+            }
+            (Stage::CheckingLease { parent }, Answer::LeasedFile(Some(_))) => {
+                creating.stage = Stage::CheckingLease { parent };
+                self.fail_create(creating, NtStatus::INVALID_PARAMETER, turn);
+            }
+            (Stage::ClaimingLease { object, reserved }, Answer::Granted) => {
+                creating.claimed = true;
+                self.ask_file(creating, object, reserved, turn);
+            }
+            (Stage::ClaimingLease { object, reserved }, Answer::Refused(_))
+                if creating.action == CreateAction::CREATED =>
+            {
+                // The file was made; its client took the key for another file meanwhile.
+                (creating.lease, creating.want) = (None, Want::Nothing);
+                self.ask_file(creating, object, reserved, turn);
+            }
+            (Stage::AskingFile { object, reserved }, Answer::Opened { cached, permit }) => {
+                creating.cached = *cached;
+                if let Some(open) = self.opens.get_mut(&creating.open) {
+                    open.permit = *permit;
+                }
+                self.on_file_opened(creating, object, reserved, turn);
+            }
+            (Stage::AskingFile { object, reserved: None }, Answer::Again) => {
+                // It waited for a break: what its name leads to may have changed.
+                self.forget_handle(object.handle, creating.requester.clone(), turn);
+                self.resolve(creating, turn);
+            }
+            (stage, Answer::Refused(status)) => {
+                creating.stage = stage;
+                self.fail_create(creating, *status, turn);
+            }
+            (stage, _) => {
+                creating.stage = stage;
+                self.fail_create(creating, NtStatus::INTERNAL_ERROR, turn);
+            }
+        }
+    }
+
+    /// The file granted the open.
+    fn on_file_opened(
+        &mut self,
+        creating: Box<Creating>,
+        object: Object,
+        reserved: Option<Link>,
+        turn: &mut Turn<'_>,
+    ) {
+        match reserved {
+            Some(link) => {
                 self.free_name(&creating, link, turn);
                 // A stream of a new file is made now that the file is there and held.
                 match creating.path.stream().cloned() {
@@ -307,29 +428,38 @@ impl Shard {
                     Some(_) | None => self.complete_create(creating, object, turn),
                 }
             }
-            (Stage::AskingFile { object, reserved: None }, Answer::Granted) => {
-                self.prepare(creating, object, turn)
-            }
-            (stage, Answer::Refused(status)) => {
-                creating.stage = stage;
-                self.fail_create(creating, *status, turn);
-            }
-            (stage, Answer::Granted | Answer::Again | Answer::Closed { .. } | Answer::Pending(_)) => {
-                creating.stage = stage;
-                self.fail_create(creating, NtStatus::INTERNAL_ERROR, turn);
-            }
+            None => self.prepare(creating, object, turn),
+        }
+    }
+
+    /// Leaves the lease that it joined.
+    fn leave_lease(&self, creating: &mut Creating, turn: &mut Turn<'_>) {
+        if std::mem::take(&mut creating.claimed) {
+            self.unclaim_lease(creating.origin.session, creating.lease.map(|(_, key)| key), turn);
+        }
+    }
+
+    /// An open that joined a lease of its session's client is gone.
+    pub(crate) fn unclaim_lease(&self, session: SessionId, lease: Option<LeaseKey>, turn: &mut Turn<'_>) {
+        let client = self.sessions.get(&session).and_then(|session| session.client);
+        if let (Some(client), Some(key)) = (client, lease) {
+            turn.post(Address::Client(client), Message::AskClient(ClientAsk::Unclaim(key), self.nobody()));
         }
     }
 
     /// The new file is there; the stream that was asked for is not. Its hold on the file is the stream's from the start.
     fn make_first_stream(
         &mut self,
-        mut creating: Box<Creating>,
+        creating: Box<Creating>,
         file: Object,
         stream: Name,
         turn: &mut Turn<'_>,
     ) {
         self.undo_grant(&creating, &file, turn);
+        self.make_stream(creating, file, stream, turn);
+    }
+
+    fn make_stream(&mut self, mut creating: Box<Creating>, file: Object, stream: Name, turn: &mut Turn<'_>) {
         let op = StorageOp::CreateStream { file: file.handle, stream, initial: Box::new(creating.initial()) };
         creating.stage = Stage::MakingStream { file };
         self.submit(creating.requester.clone(), op, Wait::Create(creating), turn);
@@ -366,10 +496,14 @@ impl Shard {
         open.kind = object.attributes.kind;
         open.access = creating.granted(&object.attributes);
         open.stream = object.stream.folded();
+        open.spelled = (object.name.clone(), object.stream.clone());
         open.link = Link { parent: object.parent, name: object.name.folded() };
+        let held = std::mem::take(&mut open.held_breaks);
         let file_id = open.file_id(creating.open);
+        let overwrote = matches!(creating.action, CreateAction::OVERWRITTEN | CreateAction::SUPERSEDED);
+        self.report_opened(creating.open, creating.action == CreateAction::CREATED, overwrote, turn);
         if alive {
-            let body = Body::Create(Box::new(creating.response(file_id, open.access, &object.attributes)));
+            let body = Body::Create(Box::new(creating.response(file_id, &object.attributes)));
             let origin = creating.origin;
             turn.finish(Finished {
                 origin,
@@ -378,6 +512,7 @@ impl Shard {
                 open: Some(file_id),
                 spent: None,
             });
+            self.tell_held_breaks(held, turn);
         } else {
             let status = NtStatus::USER_SESSION_DELETED;
             let origin = creating.origin;
@@ -402,13 +537,16 @@ impl Shard {
         let requester = creating.requester.clone();
         match std::mem::replace(&mut creating.stage, Stage::Resolving) {
             Stage::Resolving => {}
-            Stage::AskingFile { object, reserved } => {
+            Stage::ResolvingParent { object } => self.forget_handle(object.handle, requester, turn),
+            Stage::AskingFile { object, reserved } | Stage::ClaimingLease { object, reserved } => {
                 self.forget_handle(object.handle, requester, turn);
                 if let Some(link) = reserved {
                     self.free_name(&creating, link, turn);
                 }
             }
-            Stage::Reserving { parent } => self.forget_handle(parent.handle, requester, turn),
+            Stage::Reserving { parent } | Stage::CheckingLease { parent } => {
+                self.forget_handle(parent.handle, requester, turn);
+            }
             Stage::Making { parent, reserved } => {
                 self.forget_handle(parent.handle, requester, turn);
                 self.free_name(&creating, reserved, turn);
@@ -419,16 +557,18 @@ impl Shard {
                 self.forget_handle(object.handle, requester, turn);
             }
         }
-        self.opens.remove(&creating.open);
+        self.leave_lease(&mut creating, turn);
+        let held = self.opens.remove(&creating.open).map(|open| open.held_breaks).unwrap_or_default();
         let origin = creating.origin;
         turn.finish(Finished { origin, status, body: Body::Error, open: None, spent: None });
+        self.tell_held_breaks(held, turn);
         self.open_is_gone(origin.session, origin.tree, creating.open, turn);
     }
 }
 
 impl Creating {
     /// Takes what the contexts ask for. Contexts of features that are not there are ignored (3.3.5.9).
-    fn take_contexts(&mut self) -> Result<(), NtStatus> {
+    fn take_contexts(&mut self, dialect: Dialect, client: Option<[u8; 16]>) -> Result<(), NtStatus> {
         for context in std::mem::take(&mut self.request.contexts) {
             match context {
                 RequestContext::EaBuffer(list) => {
@@ -439,7 +579,7 @@ impl Creating {
                 }
                 RequestContext::SdBuffer(descriptor) => {
                     if self.caps.security {
-                        let parsed = smb_proto::security::descriptor::SecurityDescriptor::parse(&descriptor)
+                        let parsed = SecurityDescriptor::parse(&descriptor)
                             .map_err(|_| NtStatus::INVALID_SECURITY_DESCR)?;
                         self.security = Some(Box::new(parsed));
                     }
@@ -452,9 +592,15 @@ impl Creating {
                 RequestContext::TimewarpToken(_)
                 | RequestContext::DurableHandleReconnect(_)
                 | RequestContext::DurableHandleReconnectV2(_) => return Err(NtStatus::OBJECT_NAME_NOT_FOUND),
+                RequestContext::Lease(lease) => {
+                    self.take_lease(dialect, client, lease.key, lease.state, None);
+                }
+                RequestContext::LeaseV2(lease) if dialect.is_smb3() => {
+                    let v2 = LeaseV2 { parent: lease.parent(), epoch: lease.epoch };
+                    self.take_lease(dialect, client, lease.key, lease.state, Some(v2));
+                }
                 RequestContext::DurableHandleRequest
                 | RequestContext::DurableHandleRequestV2(_)
-                | RequestContext::Lease(_)
                 | RequestContext::LeaseV2(_)
                 | RequestContext::AppInstanceId(_)
                 | RequestContext::AppInstanceVersion(_)
@@ -480,12 +626,19 @@ impl Creating {
             options: self.request.create_options,
             path: shown_path(&self.path),
             stream: Name::default(),
+            spelled: (Name::default(), Name::default()),
             link: Link { parent: FileNumber(0), name: Name::default() },
             position: 0,
             ea_index: 1,
             listing: false,
+            permit: Permit::default(),
+            permitted: 0,
+            draining: false,
+            lease: None,
+            held_breaks: Vec::new(),
             outstanding: Outstanding::default(),
             doomed: false,
+            times: super::times::Times::default(),
         }
     }
 

@@ -1,0 +1,612 @@
+//! What a file is asked. An ask is answered once: at once, or when what it waits for has happened (a break was acknowledged, I/O
+//! under way is done). Whoever waits holds no reservation, and can be withdrawn.
+
+use smb_proto::command::oplock_break::OplockLevel;
+use smb_proto::create_context::LeaseState;
+use smb_proto::{Name, NtStatus};
+
+use super::caching::{BadAck, Breaks, CacheKey, CacheRequest, Cause, Notice, Want, is_look};
+use super::permit::Permit;
+use super::{File, Grant, Link, Removal, share_mode};
+use crate::ids::{ConnectionId, FileKey, MessageId, OpenId, SessionId};
+use crate::message::{Address, Answer, Asker, Message};
+use crate::shard::{Shard, Turn};
+use crate::timer::Timer;
+
+/// The request behind an ask: who is told when it waits, and who may withdraw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Behind {
+    /// Where it came from.
+    pub connection: ConnectionId,
+    /// Which it is.
+    pub message: MessageId,
+}
+
+/// What a file is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum FileAsk {
+    /// Open it. [`Answer::Opened`]; refused with SHARING_VIOLATION or DELETE_PENDING; [`Answer::Again`] after a break.
+    Open {
+        /// The open.
+        open: OpenId,
+        /// What it wants to do.
+        grant: Box<Grant>,
+        /// What it wants to cache.
+        want: Want,
+        /// What its CREATE does.
+        cause: Cause,
+        /// The CREATE.
+        behind: Behind,
+    },
+    /// Close an open. [`Answer::Closed`]; when it says to remove, tell the file [`FileAsk::Removed`] afterwards.
+    Close {
+        /// The open.
+        open: OpenId,
+    },
+    /// An open that was granted is not made after all: forgotten, without what a close would lead to.
+    Abandon {
+        /// The open.
+        open: OpenId,
+    },
+    /// An open that deletes on close does not, after all: the directory has entries. Granted.
+    KeepOnClose {
+        /// The open.
+        open: OpenId,
+    },
+    /// What the last close had to remove is removed, or could not be. [`Answer::Closed`]: with a stream gone, it may be the
+    /// link's turn.
+    Removed(Removal),
+    /// Set or clear the delete disposition of an open's link or stream. Granted.
+    Dispose {
+        /// The open.
+        open: OpenId,
+        /// Whether to delete.
+        delete: bool,
+        /// The request.
+        behind: Behind,
+    },
+    /// Whether the delete of an open's link or stream is pending. [`Answer::Pending`].
+    IsPending {
+        /// The open.
+        open: OpenId,
+    },
+    /// The link of an open is about to get another name. Granted, or refused while its delete is pending. `behind` is absent
+    /// from whoever holds something and must not wait: it is answered [`Answer::Again`].
+    CheckRename {
+        /// The open.
+        open: OpenId,
+        /// The request.
+        behind: Option<Behind>,
+    },
+    /// The link of an open has another name now. Granted.
+    Renamed {
+        /// The open.
+        open: OpenId,
+        /// The name.
+        link: Link,
+    },
+    /// The stream of an open is about to get another name, folded. Granted, or refused; when granted, the end is told.
+    BeginStreamRename {
+        /// The open.
+        open: OpenId,
+        /// The name.
+        stream: Name,
+    },
+    /// The stream of an open has another name now, or could not get it. Granted.
+    EndStreamRename {
+        /// The open.
+        open: OpenId,
+        /// The name.
+        stream: Name,
+        /// It has it.
+        done: bool,
+    },
+    /// A name is about to come into this directory by a rename, which uses it as an open of it would. Granted, or refused
+    /// with SHARING_VIOLATION.
+    CheckEntry,
+    /// A link is to be replaced by another file. Granted when nobody has it open; undone by [`FileAsk::Replaced`].
+    Replace {
+        /// The link.
+        link: Link,
+    },
+    /// The replacement is done or was given up.
+    Replaced {
+        /// The link.
+        link: Link,
+    },
+    /// An open without a permit wants to do this. [`Answer::Checked`]; the file is told [`FileAsk::Done`] afterwards.
+    Check {
+        /// The open.
+        open: OpenId,
+        /// What it does.
+        cause: Cause,
+        /// The request.
+        behind: Behind,
+    },
+    /// What was checked is done.
+    Done {
+        /// The open.
+        open: OpenId,
+    },
+    /// Nothing is under way any more under the permit that was taken back.
+    Drained {
+        /// The open.
+        open: OpenId,
+    },
+    /// The client acknowledges the break of an open's oplock. [`Answer::Acknowledged`] or refused.
+    AcknowledgeOplock {
+        /// The open.
+        open: OpenId,
+        /// The level that it keeps.
+        level: OplockLevel,
+    },
+    /// The client acknowledges the break of a lease. [`Answer::Kept`] or refused.
+    AcknowledgeLease {
+        /// The lease.
+        key: CacheKey,
+        /// The rights that it keeps.
+        state: LeaseState,
+    },
+    /// The session of an open has another channel: what it was told of a break may not have arrived (S35).
+    SayAgain {
+        /// The open.
+        open: OpenId,
+    },
+    /// A request that may wait here is given up: if it waits, it is refused with this status.
+    Withdraw {
+        /// The request.
+        behind: Behind,
+        /// The status.
+        status: NtStatus,
+    },
+}
+
+impl FileAsk {
+    fn behind(&self) -> Option<Behind> {
+        match self {
+            Self::Open { behind, .. } | Self::Check { behind, .. } | Self::Dispose { behind, .. } => {
+                Some(*behind)
+            }
+            Self::CheckRename { behind, .. } => *behind,
+            Self::Close { .. }
+            | Self::Abandon { .. }
+            | Self::KeepOnClose { .. }
+            | Self::Removed(_)
+            | Self::BeginStreamRename { .. }
+            | Self::EndStreamRename { .. }
+            | Self::IsPending { .. }
+            | Self::Renamed { .. }
+            | Self::CheckEntry
+            | Self::Replace { .. }
+            | Self::Replaced { .. }
+            | Self::Done { .. }
+            | Self::Drained { .. }
+            | Self::AcknowledgeOplock { .. }
+            | Self::AcknowledgeLease { .. }
+            | Self::SayAgain { .. }
+            | Self::Withdraw { .. } => None,
+        }
+    }
+
+    /// Whether it may let go on what waits.
+    fn releases(&self) -> bool {
+        match self {
+            Self::Close { .. }
+            | Self::Abandon { .. }
+            | Self::KeepOnClose { .. }
+            | Self::Removed(_)
+            | Self::BeginStreamRename { .. }
+            | Self::EndStreamRename { .. }
+            | Self::Renamed { .. }
+            | Self::Replaced { .. }
+            | Self::Done { .. }
+            | Self::Drained { .. }
+            | Self::AcknowledgeOplock { .. }
+            | Self::AcknowledgeLease { .. } => true,
+            Self::Open { .. }
+            | Self::Dispose { .. }
+            | Self::IsPending { .. }
+            | Self::CheckRename { .. }
+            | Self::CheckEntry
+            | Self::Replace { .. }
+            | Self::Check { .. }
+            | Self::SayAgain { .. }
+            | Self::Withdraw { .. } => false,
+        }
+    }
+}
+
+/// An ask that waits.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Waiting {
+    ask: FileAsk,
+    asker: Asker,
+    /// It waits, or waited, for a client: its request has an interim response, and an open starts again from its name.
+    for_client: bool,
+}
+
+/// What an ask leads to, in order.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Effect {
+    Answer(Asker, Answer),
+    Tell(SessionId, OpenId, Notice),
+    Restrict(SessionId, OpenId, Permit),
+    Interim(Behind),
+    Arm(u32),
+    Disarm(u32),
+}
+
+/// What becomes of an ask.
+enum Verdict {
+    Answer(Answer),
+    /// Its answer is among the effects already.
+    Answered,
+    /// It waits for a client.
+    Break,
+    /// It waits for I/O under way.
+    Drain,
+}
+
+fn push_breaks(breaks: Breaks, effects: &mut Vec<Effect>) {
+    effects.extend(breaks.ended.into_iter().map(Effect::Disarm));
+    effects.extend(
+        breaks.notices.into_iter().map(|(session, open, notice)| Effect::Tell(session, open, notice)),
+    );
+    effects.extend(breaks.begun.into_iter().map(Effect::Arm));
+}
+
+impl File {
+    /// Takes an ask: answers it, or lets it wait.
+    fn take(&mut self, ask: FileAsk, asker: Asker, effects: &mut Vec<Effect>) {
+        let releases = ask.releases();
+        let waiting = Waiting { ask, asker, for_client: false };
+        if let Some(waiting) = self.consider(waiting, effects) {
+            self.waiting.push_back(waiting);
+        }
+        if releases {
+            self.reconsider(effects);
+        }
+    }
+
+    /// Something happened that waiting asks may have waited for.
+    fn reconsider(&mut self, effects: &mut Vec<Effect>) {
+        for waiting in std::mem::take(&mut self.waiting) {
+            if let Some(waiting) = self.consider(waiting, effects) {
+                self.waiting.push_back(waiting);
+            }
+        }
+    }
+
+    /// Answers an ask; gives it back if it has to wait.
+    fn consider(&mut self, mut waiting: Waiting, effects: &mut Vec<Effect>) -> Option<Waiting> {
+        match self.judge(&waiting, effects) {
+            Verdict::Answer(answer) => {
+                effects.push(Effect::Answer(waiting.asker, answer));
+                None
+            }
+            Verdict::Answered => None,
+            Verdict::Break => {
+                if !std::mem::replace(&mut waiting.for_client, true) {
+                    effects.extend(waiting.ask.behind().map(Effect::Interim));
+                }
+                Some(waiting)
+            }
+            Verdict::Drain => Some(waiting),
+        }
+    }
+
+    fn judge(&mut self, waiting: &Waiting, effects: &mut Vec<Effect>) -> Verdict {
+        let Waiting { ask, for_client, .. } = waiting;
+        match ask {
+            FileAsk::Open { open, grant, want, cause, .. } => {
+                self.judge_open(*open, grant, *want, *cause, *for_client, effects)
+            }
+            FileAsk::Check { open, cause, .. } => self.judge_check(*open, *cause, effects),
+            FileAsk::Dispose { open, delete, .. } => {
+                let Some(grant) = self.grants.get(open).cloned() else {
+                    return Verdict::Answer(Answer::Granted);
+                };
+                if *delete && self.breaks(&grant, Cause::Delete, effects) {
+                    return Verdict::Break;
+                }
+                self.dispose(&grant, *delete);
+                Verdict::Answer(Answer::Granted)
+            }
+            FileAsk::CheckRename { open, behind } => self.judge_rename(*open, behind.is_some(), effects),
+            FileAsk::AcknowledgeOplock { open, level } => {
+                let Some(key) = self.grants.get(open).map(|grant| grant.key) else {
+                    return Verdict::Answer(Answer::Refused(NtStatus::FILE_CLOSED));
+                };
+                let mut breaks = Breaks::default();
+                let verdict = self.caching.acknowledge_oplock(key, *level, &mut breaks);
+                let answer = match verdict {
+                    Ok(level) => Answer::Acknowledged(level),
+                    Err(BadAck::Unknown | BadAck::NotBreaking) => {
+                        Answer::Refused(NtStatus::INVALID_DEVICE_STATE)
+                    }
+                    Err(BadAck::TooMuch) if *level == OplockLevel::LEASE => {
+                        Answer::Refused(NtStatus::INVALID_PARAMETER)
+                    }
+                    Err(BadAck::TooMuch) => Answer::Refused(NtStatus::INVALID_OPLOCK_PROTOCOL),
+                };
+                let verdict = Self::acknowledged(waiting.asker, answer, breaks, effects);
+                self.match_permit(*open, effects);
+                verdict
+            }
+            FileAsk::AcknowledgeLease { key, state } => {
+                let mut breaks = Breaks::default();
+                let answer = match self.caching.acknowledge_lease(*key, *state, &mut breaks) {
+                    Ok(state) => Answer::Kept(state),
+                    Err(BadAck::Unknown) => Answer::Refused(NtStatus::OBJECT_NAME_NOT_FOUND),
+                    Err(BadAck::NotBreaking) => Answer::Refused(NtStatus::UNSUCCESSFUL),
+                    Err(BadAck::TooMuch) => Answer::Refused(NtStatus::REQUEST_NOT_ACCEPTED),
+                };
+                Self::acknowledged(waiting.asker, answer, breaks, effects)
+            }
+            FileAsk::Close { .. }
+            | FileAsk::Abandon { .. }
+            | FileAsk::KeepOnClose { .. }
+            | FileAsk::Removed(_)
+            | FileAsk::BeginStreamRename { .. }
+            | FileAsk::EndStreamRename { .. }
+            | FileAsk::IsPending { .. }
+            | FileAsk::Renamed { .. }
+            | FileAsk::CheckEntry
+            | FileAsk::Replace { .. }
+            | FileAsk::Replaced { .. }
+            | FileAsk::Done { .. }
+            | FileAsk::Drained { .. }
+            | FileAsk::SayAgain { .. }
+            | FileAsk::Withdraw { .. } => Verdict::Answer(self.answer_at_once(ask, effects)),
+        }
+    }
+
+    /// The acknowledgment's answer goes out before the next break of the same rights.
+    fn acknowledged(asker: Asker, answer: Answer, breaks: Breaks, effects: &mut Vec<Effect>) -> Verdict {
+        effects.push(Effect::Answer(asker, answer));
+        push_breaks(breaks, effects);
+        Verdict::Answered
+    }
+
+    fn answer_at_once(&mut self, ask: &FileAsk, effects: &mut Vec<Effect>) -> Answer {
+        match ask {
+            FileAsk::Close { open } => {
+                self.release_caching(*open, effects);
+                return Answer::Closed { remove: self.close(*open) };
+            }
+            FileAsk::Abandon { open } => {
+                self.release_caching(*open, effects);
+                self.grants.remove(open);
+            }
+            FileAsk::KeepOnClose { open } => {
+                if let Some(grant) = self.grants.get_mut(open) {
+                    grant.delete_on_close = false;
+                }
+            }
+            FileAsk::Removed(Removal { link, stream }) => {
+                if stream.is_empty() {
+                    self.deletes.remove(link);
+                    return Answer::Closed { remove: None };
+                }
+                self.stream_deletes.remove(stream);
+                return Answer::Closed { remove: self.begin_link_removal(link) };
+            }
+            FileAsk::BeginStreamRename { open, stream } => {
+                if let Err(status) = self.begin_stream_rename(*open, stream) {
+                    return Answer::Refused(status);
+                }
+            }
+            FileAsk::EndStreamRename { open, stream, done } => self.end_stream_rename(*open, stream, *done),
+            FileAsk::IsPending { open } => {
+                return Answer::Pending(self.grants.get(open).is_some_and(|grant| self.is_pending(grant)));
+            }
+            FileAsk::CheckEntry => {
+                if !self.grants.values().all(share_mode::lets_names_in) {
+                    return Answer::Refused(NtStatus::SHARING_VIOLATION);
+                }
+            }
+            FileAsk::Renamed { open, link } => self.rename(*open, link),
+            FileAsk::Replace { link } => {
+                let open = self.grants.values().any(|grant| grant.link == *link);
+                if open || self.deletes.contains_key(link) {
+                    return Answer::Refused(NtStatus::ACCESS_DENIED);
+                }
+                if !self.replacing.insert(link.clone()) {
+                    return Answer::Again;
+                }
+            }
+            FileAsk::Replaced { link } => {
+                self.replacing.remove(link);
+            }
+            FileAsk::Done { open } => {
+                if let Some(grant) = self.grants.get_mut(open) {
+                    grant.in_flight = grant.in_flight.saturating_sub(1);
+                }
+            }
+            FileAsk::Drained { open } => {
+                if let Some(grant) = self.grants.get_mut(open) {
+                    grant.draining = false;
+                }
+            }
+            FileAsk::SayAgain { open } => {
+                let notice = self.grants.get(open).and_then(|grant| self.caching.say_again(grant.key, *open));
+                effects.extend(notice.map(|(session, open, notice)| Effect::Tell(session, open, notice)));
+            }
+            FileAsk::Withdraw { behind, status } => self.withdraw(*behind, *status, effects),
+            FileAsk::Open { .. }
+            | FileAsk::Check { .. }
+            | FileAsk::Dispose { .. }
+            | FileAsk::CheckRename { .. }
+            | FileAsk::AcknowledgeOplock { .. }
+            | FileAsk::AcknowledgeLease { .. } => {}
+        }
+        Answer::Granted
+    }
+
+    /// Breaks what others cache and `grant`'s open is about to spoil. Returns whether it has to wait.
+    fn breaks(&mut self, grant: &Grant, cause: Cause, effects: &mut Vec<Effect>) -> bool {
+        let mut breaks = Breaks::default();
+        let waits = self.caching.check(Some(grant.key), &grant.stream, cause, &mut breaks);
+        push_breaks(breaks, effects);
+        waits
+    }
+
+    /// An open: deletes, batch oplocks, share modes and what may ease them, oplocks and leases (MS-FSA 2.1.5.1.2), in this
+    /// order. `again`: it has waited for a client, and starts again from its name.
+    fn judge_open(
+        &mut self,
+        open: OpenId,
+        grant: &Grant,
+        want: Want,
+        cause: Cause,
+        again: bool,
+        effects: &mut Vec<Effect>,
+    ) -> Verdict {
+        let mut breaks = Breaks::default();
+        let waits = match self.check_deletes(grant) {
+            Err(status) => Err(status),
+            Ok(()) if self.caching.check_batch(grant.key, &grant.stream, cause, &mut breaks) => Ok(true),
+            Ok(()) => match self.check_share_modes(grant) {
+                Ok(()) => {
+                    let mut waits = self.caching.check(Some(grant.key), &grant.stream, cause, &mut breaks);
+                    if grant.delete_on_close {
+                        let key = Some(grant.key);
+                        waits |= self.caching.check(key, &grant.stream, Cause::Delete, &mut breaks);
+                    }
+                    Ok(waits)
+                }
+                Err(status) => {
+                    let eased =
+                        self.caching.check(Some(grant.key), &grant.stream, Cause::ShareConflict, &mut breaks);
+                    if eased { Ok(true) } else { Err(status) }
+                }
+            },
+        };
+        push_breaks(breaks, effects);
+        match waits {
+            Ok(true) => Verdict::Break,
+            Ok(false) | Err(_) if again => Verdict::Answer(Answer::Again),
+            Err(status) => Verdict::Answer(Answer::Refused(status)),
+            Ok(false) => self.admit(open, grant, want, effects),
+        }
+    }
+
+    /// Nothing is in an open's way but I/O that does not know of what it will cache.
+    fn admit(&mut self, open: OpenId, grant: &Grant, want: Want, effects: &mut Vec<Effect>) -> Verdict {
+        if want != Want::Nothing {
+            let reads_only = Permit { read: true, write: false };
+            let concerned = |_: OpenId, other: &Grant| other.key != grant.key && other.stream == grant.stream;
+            if !self.restrict(reads_only, concerned, effects) {
+                return Verdict::Drain;
+            }
+        }
+        let alone = !self
+            .grants
+            .values()
+            .any(|other| other.key != grant.key && other.stream == grant.stream && !is_look(other.access));
+        let request = CacheRequest {
+            open,
+            session: grant.session,
+            key: grant.key,
+            stream: &grant.stream,
+            want,
+            alone,
+            deleted: self.is_pending(grant),
+            locked: false,
+        };
+        let cached = self.caching.grant(&request);
+        let permit = self.permit_for(grant);
+        self.grants.insert(open, Grant { permit, ..grant.clone() });
+        Verdict::Answer(Answer::Opened { cached, permit })
+    }
+
+    fn judge_check(&mut self, open: OpenId, cause: Cause, effects: &mut Vec<Effect>) -> Verdict {
+        let Some(grant) = self.grants.get(&open).cloned() else {
+            return Verdict::Answer(Answer::Refused(NtStatus::FILE_CLOSED));
+        };
+        if self.breaks(&grant, cause, effects) {
+            return Verdict::Break;
+        }
+        let permit = self.permit_for(&grant);
+        if let Some(grant) = self.grants.get_mut(&open) {
+            grant.in_flight += 1;
+            if !grant.draining {
+                grant.permit = permit;
+            }
+            return Verdict::Answer(Answer::Checked { permit: grant.permit });
+        }
+        Verdict::Answer(Answer::Checked { permit: Permit::default() })
+    }
+
+    fn judge_rename(&mut self, open: OpenId, may_wait: bool, effects: &mut Vec<Effect>) -> Verdict {
+        let Some(grant) = self.grants.get(&open).cloned() else { return Verdict::Answer(Answer::Granted) };
+        if self.is_pending(&grant) {
+            return Verdict::Answer(Answer::Refused(NtStatus::DELETE_PENDING));
+        }
+        match self.breaks(&grant, Cause::Rename, effects) {
+            true if may_wait => Verdict::Break,
+            true => Verdict::Answer(Answer::Again),
+            false => Verdict::Answer(Answer::Granted),
+        }
+    }
+
+    fn release_caching(&mut self, open: OpenId, effects: &mut Vec<Effect>) {
+        let Some(key) = self.grants.get(&open).map(|grant| grant.key) else { return };
+        let mut breaks = Breaks::default();
+        self.caching.close(key, open, &mut breaks);
+        push_breaks(breaks, effects);
+    }
+
+    fn withdraw(&mut self, behind: Behind, status: NtStatus, effects: &mut Vec<Effect>) {
+        for waiting in std::mem::take(&mut self.waiting) {
+            if waiting.ask.behind() == Some(behind) {
+                effects.push(Effect::Answer(waiting.asker, Answer::Refused(status)));
+            } else {
+                self.waiting.push_back(waiting);
+            }
+        }
+    }
+}
+
+impl Shard {
+    /// A file is asked.
+    pub(crate) fn on_ask_file(&mut self, key: FileKey, ask: FileAsk, asker: Asker, turn: &mut Turn<'_>) {
+        let mut effects = Vec::new();
+        self.files.entry(key).or_default().take(ask, asker, &mut effects);
+        self.carry_out(key, effects, turn);
+    }
+
+    /// The time for an acknowledgment is over.
+    pub(crate) fn on_break_timeout(&mut self, key: FileKey, number: u32, turn: &mut Turn<'_>) {
+        let Some(file) = self.files.get_mut(&key) else { return };
+        let (mut breaks, mut effects) = (Breaks::default(), Vec::new());
+        file.caching.time_out(number, &mut breaks);
+        push_breaks(breaks, &mut effects);
+        file.reconsider(&mut effects);
+        self.carry_out(key, effects, turn);
+    }
+
+    fn carry_out(&mut self, key: FileKey, effects: Vec<Effect>, turn: &mut Turn<'_>) {
+        if self.files.get(&key).is_some_and(File::is_idle) {
+            self.files.remove(&key);
+        }
+        for effect in effects {
+            match effect {
+                Effect::Answer(asker, answer) => turn.answer(asker, answer),
+                Effect::Tell(session, open, notice) => {
+                    turn.post(Address::Session(session), Message::Break { open, notice });
+                }
+                Effect::Restrict(session, open, permit) => {
+                    turn.post(Address::Session(session), Message::Permit { open, permit });
+                }
+                Effect::Interim(Behind { connection, message }) => {
+                    turn.post(Address::Connection(connection), Message::Interim { message });
+                }
+                Effect::Arm(number) => {
+                    self.arm(Timer::BreakAcknowledgment(key, number), self.limits.break_timeout_ms, turn);
+                }
+                Effect::Disarm(number) => self.disarm(Timer::BreakAcknowledgment(key, number), turn),
+            }
+        }
+    }
+}
