@@ -147,6 +147,11 @@ pub enum FileAsk {
         /// The rights that it keeps.
         state: LeaseState,
     },
+    /// What this directory shows of its entries is another now. Not answered; breaks every lease of it but this key's.
+    EntryChanged {
+        /// The lease that whoever changed it holds.
+        by: Option<CacheKey>,
+    },
     /// The session of an open has another channel: what it was told of a break may not have arrived (S35).
     SayAgain {
         /// The open.
@@ -183,6 +188,7 @@ impl FileAsk {
             | Self::Drained { .. }
             | Self::AcknowledgeOplock { .. }
             | Self::AcknowledgeLease { .. }
+            | Self::EntryChanged { .. }
             | Self::SayAgain { .. }
             | Self::Withdraw { .. } => None,
         }
@@ -210,6 +216,7 @@ impl FileAsk {
             | Self::CheckEntry
             | Self::Replace { .. }
             | Self::Check { .. }
+            | Self::EntryChanged { .. }
             | Self::SayAgain { .. }
             | Self::Withdraw { .. } => false,
         }
@@ -356,6 +363,7 @@ impl File {
             | FileAsk::Replaced { .. }
             | FileAsk::Done { .. }
             | FileAsk::Drained { .. }
+            | FileAsk::EntryChanged { .. }
             | FileAsk::SayAgain { .. }
             | FileAsk::Withdraw { .. } => Verdict::Answer(self.answer_at_once(ask, effects)),
         }
@@ -427,6 +435,11 @@ impl File {
                 if let Some(grant) = self.grants.get_mut(open) {
                     grant.draining = false;
                 }
+            }
+            FileAsk::EntryChanged { by } => {
+                let mut breaks = Breaks::default();
+                self.caching.check(*by, &Name::default(), Cause::Entry, &mut breaks);
+                push_breaks(breaks, effects);
             }
             FileAsk::SayAgain { open } => {
                 let notice = self.grants.get(open).and_then(|grant| self.caching.say_again(grant.key, *open));

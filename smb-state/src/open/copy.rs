@@ -208,6 +208,11 @@ impl Shard {
             total_bytes_written: copying.done.saturating_add(partial),
         };
         self.report_copied(copying.target, copying.done, turn);
+        if copying.done > 0
+            && let Some(open) = self.opens.get_mut(&copying.target)
+        {
+            open.wrote = true;
+        }
         answer_copy(copying.origin, copying.file_id, copying.code, status, response, turn);
         let [target_way, source_way] = copying.ways;
         self.way_is_done(copying.target, target_way, turn);

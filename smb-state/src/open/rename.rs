@@ -364,6 +364,10 @@ impl Shard {
     }
 
     fn rename_is_done(&mut self, renaming: Box<Renaming>, turn: &mut Turn<'_>) {
+        self.own_entry_changed(renaming.open, turn);
+        if let (Some(link), Some(open)) = (&renaming.reserved, self.opens.get(&renaming.open)) {
+            self.entry_changed(open.volume(), link.parent, open.parent_lease(), turn);
+        }
         if let Some(renamed) = self.what_happened(&renaming) {
             self.report_renamed(renamed, turn);
         }
