@@ -26,9 +26,10 @@ use smb_proto::fscc::ea::{self, FullEa};
 use smb_proto::fscc::name::{StreamPath, StreamType};
 use smb_proto::{FileTime, Name};
 
+use super::lock::LockSequences;
 use super::{Open, State};
 use crate::file::caching::{Cached, LeaseV2, Want};
-use crate::file::permit::Permit;
+use crate::file::permit::{Permit, UnderPermit};
 use crate::file::{FileAsk, Link};
 use crate::ids::{FileKey, FileNumber, Handle, OpenId, SessionId};
 use crate::message::{Address, Answer, ClientAsk, Execution, Finished, Message, Origin};
@@ -603,8 +604,8 @@ impl Creating {
             ea_index: 1,
             listing: false,
             permit: Permit::default(),
-            permitted: 0,
-            draining: false,
+            under_permit: UnderPermit::default(),
+            lock_sequences: LockSequences::default(),
             lease: None,
             held_breaks: Vec::new(),
             outstanding: 0,
