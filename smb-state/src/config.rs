@@ -104,6 +104,12 @@ pub struct Limits {
     pub break_timeout_ms: u64,
     /// Requests of one connection that wait with an interim response.
     pub async_requests_per_connection_max: u32,
+    /// Directories that one session watches (CHANGE_NOTIFY).
+    pub watches_per_session_max: u32,
+    /// Watches of one volume, of all sessions.
+    pub watches_per_volume_max: u32,
+    /// Bytes of changes that are kept for one watch while no request is pending.
+    pub notify_bytes_max: u32,
     /// Credits outstanding to one client connection.
     pub credits_max: u16,
     /// Bytes of one READ, WRITE or transaction from 2.1 on; a multiple of 65536. 2.0.2 has 65536.
@@ -135,6 +141,9 @@ impl Default for Limits {
             locks_per_open_max: 65_536,
             break_timeout_ms: 35_000,
             async_requests_per_connection_max: 512,
+            watches_per_session_max: 1024,
+            watches_per_volume_max: 16_384,
+            notify_bytes_max: 64 << 10,
             credits_max: 8192,
             io_size_max: 8 << 20,
             file_size_max: (16 << 40) - (64 << 10),

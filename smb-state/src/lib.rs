@@ -12,6 +12,7 @@
 //! * [`endpoint`]: a connection's keys, hashes and codec; shares no state with the shard
 //! * [`message`]: what machines say to each other, within a shard and between shards
 //! * [`connection`], [`session`], [`open`], [`mod@file`], [`namespace`], [`client`]: the machines
+//! * [`watch`]: change notification, which every shard takes part in
 
 pub mod action;
 pub mod client;
@@ -31,6 +32,7 @@ pub mod shard;
 pub mod slots;
 pub mod storage;
 pub mod timer;
+pub mod watch;
 
 pub use action::{Action, Actions};
 pub use event::Event;

@@ -16,6 +16,8 @@
 //! | [`Message::AskNamespace`] | open | namespace | made likewise |
 //! | [`Message::AskClient`] | session | client | made likewise |
 //! | [`Message::Freeze`], [`Message::Thaw`] | open | every shard | shards are always there |
+//! | [`Message::Watch`], [`Message::Unwatch`] | open | every shard | shards are always there |
+//! | [`Message::News`] | whoever changed something | session | nobody is left to tell |
 //! | [`Message::Answer`] | file, namespace, client, session | whoever asked | the asker waits for it, so it is there |
 //!
 //! Who asks waits with a token of its own shard; an answer may be overtaken only by messages of other pairs.
@@ -27,15 +29,17 @@ use smb_proto::create_context::{LeaseKey, LeaseState};
 use smb_proto::{Name, NtStatus};
 
 use crate::event::Identity;
-use crate::file::FileAsk;
 use crate::file::caching::{Cached, Notice};
 use crate::file::permit::Permit;
+use crate::file::{FileAsk, Removal};
 use crate::ids::{
     BufferId, ConnectionId, FileKey, MessageId, OpenId, SessionId, ShardId, Token, TreeId, VolumeId,
 };
 use crate::namespace::NamespaceAsk;
 use crate::request::Request;
 use crate::response::{Body, Notification, Protect};
+use crate::watch::News;
+use crate::watch::table::Watcher;
 
 /// A message and where it goes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -139,6 +143,31 @@ pub enum Message {
         volume: VolumeId,
         /// The directory's folded path.
         path: Name,
+        /// Its new one, folded, if the rename was done.
+        moved: Option<Name>,
+    },
+    /// An open watches a directory: tell it what happens there. Granted, or refused with INSUFFICIENT_RESOURCES.
+    Watch {
+        /// The volume.
+        volume: VolumeId,
+        /// Who watches what.
+        watcher: Watcher,
+        /// To be answered.
+        asker: Asker,
+    },
+    /// An open watches no longer.
+    Unwatch {
+        /// The volume.
+        volume: VolumeId,
+        /// The open.
+        open: OpenId,
+    },
+    /// Something happened that an open watches.
+    News {
+        /// The open.
+        open: OpenId,
+        /// What.
+        news: News,
     },
     /// The answer to an ask.
     Answer(Token, Answer),
@@ -186,8 +215,8 @@ pub enum Answer {
     Again,
     /// The open is closed.
     Closed {
-        /// It was the last through a name whose delete is pending: remove that name (or the stream), then tell the file.
-        remove: bool,
+        /// It was the last through a name (or of a stream) whose delete is pending: remove that, then tell the file.
+        remove: Option<Removal>,
     },
     /// Whether the file's delete is pending.
     Pending(bool),

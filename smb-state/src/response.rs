@@ -104,6 +104,8 @@ pub enum Body {
     SetInfo,
     /// OPLOCK_BREAK, to an acknowledgment.
     OplockBreak(oplock_break::Response),
+    /// CHANGE_NOTIFY, encoded; empty when the client has to look for itself, or when its watch ended.
+    Notify(Vec<u8>),
 }
 
 /// A message that answers no request (3.3.4.6, 3.3.4.7).
@@ -162,7 +164,8 @@ impl Body {
             | Self::Ioctl { .. }
             | Self::Info(_)
             | Self::SetInfo
-            | Self::OplockBreak(_) => None,
+            | Self::OplockBreak(_)
+            | Self::Notify(_) => None,
         }
     }
 }

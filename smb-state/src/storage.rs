@@ -129,6 +129,43 @@ pub struct SetAttributes {
     pub change: Option<FileTime>,
     /// DOS attributes (DIRECTORY and the like, which say what an object is, are ignored).
     pub dos: Option<FileAttributes>,
+    /// From now on, and for this change itself where it does not name the time.
+    pub kept: Kept,
+}
+
+impl SetAttributes {
+    /// Whether anything changes for an object that has these DOS attributes; if not, the change time stays as well.
+    #[must_use]
+    pub fn changes(&self, dos: FileAttributes) -> bool {
+        // What an object is can't be set, and NORMAL only says that nothing is.
+        let settable = |dos: FileAttributes| {
+            dos.without(FileAttributes::DIRECTORY)
+                .without(FileAttributes::NORMAL)
+                .without(FileAttributes::SPARSE_FILE)
+        };
+        self.creation.or(self.last_access).or(self.last_write).or(self.change).is_some()
+            || self.dos.is_some_and(|wanted| settable(wanted) != settable(dos))
+    }
+}
+
+/// Times that stay as they are whatever is done through a handle (MS-FSA 2.1.1.6: UserSetAccessTime and its siblings). Only
+/// what names such a time itself moves it; what is done through other handles does as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Kept {
+    /// Last access time.
+    pub access: bool,
+    /// Last write time.
+    pub write: bool,
+    /// Change time.
+    pub change: bool,
+}
+
+impl Kept {
+    /// Whether everything moves as usual.
+    #[must_use]
+    pub fn is_nothing(self) -> bool {
+        self == Self::default()
+    }
 }
 
 /// What a new object starts with.
@@ -223,7 +260,8 @@ pub enum StorageOp<B = BufferId> {
         /// Bytes at most.
         length: u32,
     },
-    /// Write data. Answer: [`StorageReply::Written`].
+    /// Write data. Whoever asks for the last write time may be told of the one before until the handle is closed, flushed,
+    /// changed in another way, or its times are settled ([`StorageOp::SettleTimes`]). Answer: [`StorageReply::Written`].
     Write {
         /// The object.
         handle: Handle,
@@ -241,12 +279,19 @@ pub enum StorageOp<B = BufferId> {
         /// The object.
         handle: Handle,
     },
+    /// From now on tell the last write time that the writes so far have left. Answer: [`StorageReply::Attributes`].
+    SettleTimes {
+        /// The object.
+        handle: Handle,
+        /// The last write time is that of now, unless the handle keeps it.
+        now: bool,
+    },
     /// Metadata. Answer: [`StorageReply::Attributes`].
     Attributes {
         /// The object.
         handle: Handle,
     },
-    /// Change times and attributes. Answer: [`StorageReply::Done`].
+    /// Change times and attributes, and say which times the handle keeps. Answer: [`StorageReply::Done`].
     SetAttributes {
         /// The object.
         handle: Handle,
@@ -329,7 +374,7 @@ pub enum StorageOp<B = BufferId> {
         /// Replace a file of that name.
         replace: bool,
     },
-    /// Rename a stream. Answer: [`StorageReply::Done`].
+    /// Rename a stream. One that is replaced must be empty, else INVALID_PARAMETER. Answer: [`StorageReply::Done`].
     RenameStream {
         /// The stream.
         handle: Handle,
@@ -349,10 +394,15 @@ pub enum StorageOp<B = BufferId> {
         /// Replace a file of that name.
         replace: bool,
     },
-    /// Remove the link (or the stream) by which the object was opened. Handles stay usable. Answer:
+    /// Remove the link by which the object was opened, whichever stream of it. Handles stay usable. Answer:
     /// [`StorageReply::Done`]; DIRECTORY_NOT_EMPTY.
     Unlink {
         /// The object.
+        handle: Handle,
+    },
+    /// Remove a named stream. Handles stay usable. Answer: [`StorageReply::Done`].
+    UnlinkStream {
+        /// The stream.
         handle: Handle,
     },
     /// Size and free space. Answer: [`StorageReply::Volume`].
@@ -397,6 +447,11 @@ pub enum StorageOp<B = BufferId> {
         target_offset: u64,
         /// Bytes.
         length: u32,
+    },
+    /// What waits in a pipe, and what it has room for. Answer: [`StorageReply::Pipe`].
+    PipeState {
+        /// The pipe.
+        handle: Handle,
     },
     /// Write one message to a pipe and read the answer. Answer: [`StorageReply::Read`], or BUFFER_OVERFLOW with
     /// [`StorageReply::ReadPartly`].
@@ -465,6 +520,23 @@ pub enum StorageReply<B = BufferId> {
     Volume(VolumeInfo),
     /// Ranges with data.
     Ranges(Vec<Range>),
+    /// The state of a pipe.
+    Pipe(PipeState),
+}
+
+/// The state of a pipe, seen from the client's end (MS-FSCC 2.4.38).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PipeState {
+    /// Bytes that can be read now.
+    pub readable: u32,
+    /// Bytes that can be written and wait for the server's side at most.
+    pub inbound_quota: u32,
+    /// Bytes of these that are free.
+    pub writable: u32,
+    /// Bytes that can wait to be read at most.
+    pub outbound_quota: u32,
+    /// Nothing more will come: the server's side has given the pipe up.
+    pub is_broken: bool,
 }
 
 /// A stream of a file.
@@ -543,6 +615,7 @@ impl<B> StorageOp<B> {
             Self::Close { handle } => StorageOp::Close { handle },
             Self::Read { handle, offset, length } => StorageOp::Read { handle, offset, length },
             Self::Flush { handle } => StorageOp::Flush { handle },
+            Self::SettleTimes { handle, now } => StorageOp::SettleTimes { handle, now },
             Self::Attributes { handle } => StorageOp::Attributes { handle },
             Self::SetAttributes { handle, set } => StorageOp::SetAttributes { handle, set },
             Self::SetEndOfFile { handle, size } => StorageOp::SetEndOfFile { handle, size },
@@ -563,7 +636,9 @@ impl<B> StorageOp<B> {
             }
             Self::Link { handle, parent, name, replace } => StorageOp::Link { handle, parent, name, replace },
             Self::Unlink { handle } => StorageOp::Unlink { handle },
+            Self::UnlinkStream { handle } => StorageOp::UnlinkStream { handle },
             Self::Volume => StorageOp::Volume,
+            Self::PipeState { handle } => StorageOp::PipeState { handle },
             Self::AllocatedRanges { handle, offset, length, count_max } => {
                 StorageOp::AllocatedRanges { handle, offset, length, count_max }
             }
@@ -596,6 +671,7 @@ impl<B> StorageReply<B> {
             Self::Security(descriptor) => StorageReply::Security(descriptor),
             Self::Volume(info) => StorageReply::Volume(info),
             Self::Ranges(ranges) => StorageReply::Ranges(ranges),
+            Self::Pipe(state) => StorageReply::Pipe(state),
         }
     }
 }

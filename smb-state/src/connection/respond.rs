@@ -107,7 +107,8 @@ impl Shard {
     }
 
     /// A request waits: tells its client (3.3.4.2). Interim responses are never signed (S10); what came encrypted is answered
-    /// encrypted (S13). The request's credits come with it (S16).
+    /// encrypted (S13). The request's credits come with it (S16). What was done of its compound is answered now: nobody knows
+    /// how long the rest takes.
     pub(crate) fn on_interim(&mut self, connection: ConnectionId, message: MessageId, turn: &mut Turn<'_>) {
         let limits = self.limits;
         let Some(state) = self.connections.get_mut(&connection) else { return };
@@ -125,6 +126,7 @@ impl Shard {
         }
         state.next_async += 1;
         running.async_id = Some(async_id);
+        let done = std::mem::take(&mut chain.done);
         let credits = window::to_grant(&state.window, running.credits, limits.credits_max);
         let protect = match running.protection {
             Protection::Sealed(session) => Protect::Seal(session),
@@ -140,8 +142,11 @@ impl Shard {
             body: Body::Error,
             open: None,
         };
-        let interim = Response { related: false, ..response(message, running, credits, ending) };
+        let interim = response(message, running, credits, ending);
         state.window.grant(credits);
+        if !done.is_empty() {
+            turn.output(connection, Output::Respond(done));
+        }
         turn.output(connection, Output::Respond(vec![interim]));
     }
 
@@ -232,7 +237,8 @@ fn response(message: MessageId, running: &Running, credits: u16, ending: Ending)
         session: ending.session,
         tree: ending.tree,
         async_id: running.async_id,
-        related: running.related,
+        // What waited is answered in a frame of its own.
+        related: running.related && running.async_id.is_none(),
         protect: ending.protect,
         body: ending.body,
     }

@@ -7,8 +7,8 @@ use smb_proto::command::error::{self, ErrorData};
 use smb_proto::command::negotiate::Dialect;
 use smb_proto::command::negotiate_context::{HashAlgorithm, NegotiateContext};
 use smb_proto::command::{
-    echo, flush, ioctl, lock, logoff, query_directory, query_info, read, session_setup, set_info,
-    tree_disconnect, write,
+    change_notify, echo, flush, ioctl, lock, logoff, query_directory, query_info, read, session_setup,
+    set_info, tree_disconnect, write,
 };
 use smb_proto::compound::Builder;
 use smb_proto::crypto::seal;
@@ -170,7 +170,8 @@ impl Endpoint {
             | Body::Ioctl { .. }
             | Body::Info(_)
             | Body::SetInfo
-            | Body::OplockBreak(_) => None,
+            | Body::OplockBreak(_)
+            | Body::Notify(_) => None,
         };
         if let Some(payload) = payload {
             let length = payload.len();
@@ -191,7 +192,8 @@ impl Endpoint {
                 | Body::Write { .. }
                 | Body::Info(_)
                 | Body::SetInfo
-                | Body::OplockBreak(_) => {}
+                | Body::OplockBreak(_)
+                | Body::Notify(_) => {}
             }
             return payload.prepend(&out);
         }
@@ -232,6 +234,7 @@ impl Endpoint {
             Body::Info(bytes) => query_info::Response { output: Bytes::from(bytes) }.emit(out),
             Body::SetInfo => set_info::Response.emit(out),
             Body::OplockBreak(response) => response.emit(out),
+            Body::Notify(bytes) => change_notify::Response { output: Bytes::from(bytes) }.emit(out),
         }
     }
 }

@@ -80,9 +80,16 @@ impl File {
         let others = |rights| self.caching.others_hold(grant.key, &grant.stream, rights);
         let cached = Permit {
             read: !others(LeaseState::WRITE_CACHING),
-            write: !others(LeaseState::READ_HANDLE_WRITE),
+            write: !self.caching.write_breaks(grant.key, &grant.stream),
         };
         cached.within(self.locks.permit(open, &grant.stream))
+    }
+
+    /// An open's own rights changed: level II goes with its own writes, so they have to ask.
+    pub(super) fn match_permit(&mut self, open: OpenId, effects: &mut Vec<Effect>) {
+        if let Some(permit) = self.grants.get(&open).map(|grant| self.permit_for(open, grant)) {
+            self.restrict(|other, _| if other == open { permit } else { Permit::ALL }, effects);
+        }
     }
 
     /// What an open may get: what was taken back stays so until whoever waits for that has what it asked for.

@@ -15,6 +15,7 @@ use crate::message::{Address, Answer, Finished, Message, Origin};
 use crate::response::Body;
 use crate::shard::{Shard, Turn, Wait};
 use crate::storage::StorageOp;
+use crate::watch::report::changes_of;
 
 /// How a request came to storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -103,6 +104,7 @@ impl Shard {
             spent: request.execution.request.command.buffer(),
             abandoned: false,
             way: Way::Checked(access),
+            changes: changes_of(&op, !open.stream.is_empty()),
             then,
         };
         if permits(open.permit, cause) {

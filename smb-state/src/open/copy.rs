@@ -212,6 +212,7 @@ impl Shard {
             chunk_bytes_written: partial,
             total_bytes_written: copying.done.saturating_add(partial),
         };
+        self.report_copied(copying.target, copying.done, turn);
         answer_copy(copying.origin, copying.file_id, copying.code, status, response, turn);
         self.end_ways(&mut copying, turn);
         self.outstanding_done(copying.source, turn);

@@ -2,6 +2,7 @@
 
 use smb_proto::NtStatus;
 use smb_proto::access::AccessMask;
+use smb_proto::command::change_notify::CompletionFilter;
 use smb_proto::command::query_directory::{self, QueryDirectoryFlags};
 use smb_proto::command::read;
 use smb_proto::fscc::class::FileInfoClass;
@@ -16,6 +17,7 @@ use crate::request::Write;
 use crate::response::Body;
 use crate::shard::{Shard, Turn, Wait};
 use crate::storage::{Kind, Listing, StorageOp, StorageReply};
+use crate::watch::report::changes_of;
 
 /// A request of an open that is with storage; what becomes of the answer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -27,6 +29,8 @@ pub(crate) struct Pending {
     /// It was answered already (CANCEL, or its open closes): the answer only ends the wait.
     pub abandoned: bool,
     pub way: Way,
+    /// What it changes when it succeeds.
+    pub changes: CompletionFilter,
     pub then: Then,
 }
 
@@ -66,6 +70,7 @@ impl Shard {
             spent: request.execution.request.command.buffer(),
             abandoned: false,
             way: Way::Free,
+            changes: changes_of(&op, !open.stream.is_empty()),
             then,
         };
         self.submit(requester, op, Wait::Request(Box::new(pending)), turn);
@@ -76,7 +81,10 @@ impl Shard {
         if pending.then == Then::Set(super::set::Set::Disposition) {
             return self.on_dispose_reply(pending, reply, turn);
         }
-        let Pending { open, origin, spent, abandoned, way, then } = pending;
+        let Pending { open, origin, spent, abandoned, changes, way, then } = pending;
+        if !matches!(reply, StorageReply::Failed(_)) {
+            self.report_modified(open, changes, turn);
+        }
         if abandoned {
             turn.release(spent);
             turn.release(payload_of(&reply));
@@ -199,12 +207,14 @@ impl Shard {
         // Where an append goes is known only to storage: locks are respected where the client aims.
         let access = Access::new(write.offset, u64::from(write.length), true);
         self.submit_access(request, Cause::Write, access, op, Then::Write, turn);
+        self.note_write(request.open, turn);
         Ok(())
     }
 
     pub(crate) fn on_flush(&mut self, request: &OpenRequest, turn: &mut Turn<'_>) -> Result<(), NtStatus> {
-        let open = self.opens.get(&request.open).ok_or(NtStatus::FILE_CLOSED)?;
+        let open = self.opens.get_mut(&request.open).ok_or(NtStatus::FILE_CLOSED)?;
         open.check_any(AccessMask::WRITE_DATA.with(AccessMask::APPEND_DATA))?;
+        open.writes_are_told();
         let op = StorageOp::Flush { handle: open.handle };
         self.submit_checked(request, Cause::Read, op, Then::Flush, turn);
         Ok(())
@@ -272,6 +282,7 @@ pub(crate) fn payload_of(reply: &StorageReply) -> Option<BufferId> {
         | StorageReply::Eas(_)
         | StorageReply::Security(_)
         | StorageReply::Volume(_)
-        | StorageReply::Ranges(_) => None,
+        | StorageReply::Ranges(_)
+        | StorageReply::Pipe(_) => None,
     }
 }

@@ -32,12 +32,14 @@ pub mod checked;
 pub mod close;
 pub mod copy;
 pub mod create;
+pub mod doom;
 pub mod io;
 pub mod ioctl;
 pub mod lock;
 pub mod query;
 pub mod rename;
 pub mod set;
+pub mod times;
 
 /// An open.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -68,6 +70,8 @@ pub struct Open {
     pub(crate) path: Name,
     /// The stream, folded; empty for the unnamed one.
     pub(crate) stream: Name,
+    /// The last component and the stream as the volume spells them.
+    pub(crate) spelled: (Name, Name),
     /// The name it came by.
     pub(crate) link: Link,
     /// FilePositionInformation: nothing but a number that the client keeps here.
@@ -90,6 +94,8 @@ pub struct Open {
     pub(crate) held_breaks: Vec<(OpenId, Notice)>,
     /// The open's own delete-pending directory was announced to the namespace.
     pub(crate) doomed: bool,
+    /// Which times it keeps, and whether it wrote.
+    pub(crate) times: times::Times,
 }
 
 /// Where an open is in its life.
@@ -126,6 +132,17 @@ impl Open {
 
     pub(crate) fn volume(&self) -> VolumeId {
         self.file.volume
+    }
+
+    /// Its path with another stream.
+    pub(crate) fn path_with_stream(&self, stream: Option<&Name>) -> Name {
+        let file = self.path.units().split(|unit| *unit == u16::from(b':')).next().unwrap_or_default();
+        let mut units = file.to_vec();
+        if let Some(stream) = stream {
+            units.push(u16::from(b':'));
+            units.extend_from_slice(stream.units());
+        }
+        Name::from_units(units)
     }
 
     pub(crate) fn is_directory(&self) -> bool {
@@ -213,8 +230,7 @@ impl Shard {
             Command::SetInfo(set) => self.on_set_info(request, set, turn),
             Command::Ioctl(ioctl) => self.on_ioctl(request, ioctl, turn),
             Command::Lock(lock) => self.on_lock(request, lock, turn),
-            // Change notification is not there yet, and nothing says that it is.
-            Command::ChangeNotify(_) => Err(NtStatus::NOT_SUPPORTED),
+            Command::ChangeNotify(notify) => self.on_change_notify(request, notify, turn),
             Command::MultiProtocolNegotiate(_)
             | Command::Negotiate(_)
             | Command::SessionSetup(_)

@@ -24,6 +24,7 @@ use crate::namespace::NamespaceAsk;
 use crate::response::Body;
 use crate::shard::{Shard, Turn, Wait};
 use crate::storage::{Kind, Object, Requester, Resolved, StorageOp, StorageReply};
+use crate::watch::report::{Renamed, path_of};
 
 /// How often a rename starts again because the target changed under it.
 const TRIES_MAX: u8 = 16;
@@ -58,6 +59,7 @@ enum Stage {
     Reserving,
     AskingTarget,
     Moving,
+    AskingStream,
     MovingStream,
 }
 
@@ -82,12 +84,33 @@ impl Shard {
             open.outstanding += 1;
         }
         if renaming.target.is_root() && renaming.target.stream().is_some() {
-            self.rename_stream(renaming, turn);
+            renaming.stage = Stage::AskingStream;
+            self.ask_stream(renaming, turn);
         } else {
             renaming.stage = Stage::AskingSource;
             self.ask_source(renaming, turn);
         }
         Ok(())
+    }
+
+    fn ask_stream(&mut self, renaming: Box<Renaming>, turn: &mut Turn<'_>) {
+        let Some(file) = self.opens.get(&renaming.open).map(|open| open.file) else { return };
+        let ask = FileAsk::BeginStreamRename { open: renaming.open, stream: renaming.new_stream() };
+        let asker = self.wait(Wait::Rename(renaming));
+        turn.post(Address::File(file), Message::AskFile(ask, asker));
+    }
+
+    /// Tells the file how a stream's rename ended; what it granted is given back with that.
+    fn stream_rename_ended(&mut self, renaming: &Renaming, done: bool, turn: &mut Turn<'_>) {
+        let asker = self.nobody();
+        let Some(open) = self.opens.get_mut(&renaming.open) else { return };
+        let stream = renaming.new_stream();
+        if done {
+            open.stream = stream.clone();
+            open.path = open.path_with_stream(renaming.target.stream());
+        }
+        let ask = FileAsk::EndStreamRename { open: renaming.open, stream, done };
+        turn.post(Address::File(open.file), Message::AskFile(ask, asker));
     }
 
     fn rename_stream(&mut self, mut renaming: Box<Renaming>, turn: &mut Turn<'_>) {
@@ -152,6 +175,9 @@ impl Shard {
             }
             (Stage::Moving, StorageReply::Done) => self.rename_is_done(renaming, turn),
             (Stage::MovingStream, StorageReply::Done) => {
+                let stream = renaming.target.stream().cloned().unwrap_or_default();
+                self.report_stream_renamed(renaming.open, &stream, turn);
+                self.stream_rename_ended(&renaming, true, turn);
                 self.end_rename(renaming, NtStatus::SUCCESS, turn);
             }
             (Stage::Moving, StorageReply::Failed(NtStatus::OBJECT_NAME_COLLISION)) if renaming.replace => {
@@ -161,6 +187,11 @@ impl Shard {
             (Stage::ResolvingParent, StorageReply::Resolved(resolved)) => {
                 self.forget_resolved(&renaming, resolved, turn);
                 self.end_rename(renaming, NtStatus::OBJECT_PATH_NOT_FOUND, turn);
+            }
+            (Stage::MovingStream, reply) => {
+                self.stream_rename_ended(&renaming, false, turn);
+                let failed = if let StorageReply::Failed(status) = reply { Some(status) } else { None };
+                self.end_rename(renaming, failed.unwrap_or(NtStatus::INTERNAL_ERROR), turn);
             }
             (_, StorageReply::Failed(status)) => self.end_rename(renaming, status, turn),
             (_, _) => self.end_rename(renaming, NtStatus::INTERNAL_ERROR, turn),
@@ -244,7 +275,7 @@ impl Shard {
             }
             (Stage::AskingSource, Answer::Again) => {
                 // Somebody began to cache handles meanwhile: wait for that with nothing frozen.
-                self.thaw(&mut renaming, turn);
+                self.thaw(&mut renaming, None, turn);
                 renaming.tries += 1;
                 if renaming.tries > TRIES_MAX {
                     return self.end_rename(renaming, NtStatus::SHARING_VIOLATION, turn);
@@ -254,6 +285,7 @@ impl Shard {
             (Stage::AskingParent, Answer::Granted) => self.resolve_target(renaming, turn),
             (Stage::Reserving, Answer::Granted) => self.ask_target(renaming, turn),
             (Stage::AskingTarget, Answer::Granted) => self.move_link(renaming, turn),
+            (Stage::AskingStream, Answer::Granted) => self.rename_stream(renaming, turn),
             (Stage::Reserving, Answer::Again) => {
                 renaming.reserved = None;
                 self.resolve_parent(renaming, turn);
@@ -272,6 +304,7 @@ impl Shard {
                     | Stage::ResolvingParent
                     | Stage::ResolvingTarget
                     | Stage::Moving
+                    | Stage::AskingStream
                     | Stage::MovingStream => {}
                 }
                 self.end_rename(renaming, *status, turn);
@@ -308,17 +341,36 @@ impl Shard {
     }
 
     fn rename_is_done(&mut self, renaming: Box<Renaming>, turn: &mut Turn<'_>) {
+        if let Some(renamed) = self.what_happened(&renaming) {
+            self.report_renamed(renamed, turn);
+        }
         if !renaming.is_link
             && let Some(link) = renaming.reserved.clone()
             && let Some(open) = self.opens.get_mut(&renaming.open)
         {
             open.link = link.clone();
             open.path = renaming.target.path().clone();
+            open.spelled.0 = renaming.target.file_name().map(Name::from_units).unwrap_or_default();
             let ask = FileAsk::Renamed { open: renaming.open, link };
             let file = open.file;
             turn.post(Address::File(file), Message::AskFile(ask, self.nobody()));
         }
         self.end_rename(renaming, NtStatus::SUCCESS, turn);
+    }
+
+    /// What watchers are told of a rename or a new link.
+    fn what_happened(&self, renaming: &Renaming) -> Option<Renamed> {
+        let open = self.opens.get(&renaming.open)?;
+        let (parent, target) = (renaming.parent.as_ref()?, &renaming.target);
+        let name = target.file_name().unwrap_or_default();
+        let spell = |name: &[u16]| path_of(target.parent(), name, &[]);
+        Some(Renamed {
+            volume: open.volume(),
+            is_directory: open.is_directory(),
+            old: open.shown(false).filter(|_| !renaming.is_link).map(|path| (open.link.parent, path)),
+            new: (parent.attributes.number, spell(name)),
+            replaced: renaming.existing.as_ref().map(|existing| spell(existing.name.units())),
+        })
     }
 
     /// Gives back everything but the frozen paths.
@@ -338,17 +390,19 @@ impl Shard {
 
     fn end_rename(&mut self, mut renaming: Box<Renaming>, status: NtStatus, turn: &mut Turn<'_>) {
         self.give_back(&mut renaming, turn);
-        self.thaw(&mut renaming, turn);
+        let moved = (status == NtStatus::SUCCESS).then(|| renaming.target.path().folded());
+        self.thaw(&mut renaming, moved.as_ref(), turn);
         let open = self.opens.get(&renaming.open).map(|open| open.file_id(renaming.open));
         let body = if status.is_error() { Body::Error } else { Body::SetInfo };
         turn.finish(Finished { origin: renaming.origin, status, body, open, spent: None });
         self.outstanding_done(renaming.open, turn);
     }
 
-    fn thaw(&self, renaming: &mut Renaming, turn: &mut Turn<'_>) {
+    fn thaw(&self, renaming: &mut Renaming, moved: Option<&Name>, turn: &mut Turn<'_>) {
         for shard in 0..std::mem::take(&mut renaming.frozen) {
             let (volume, path) = (renaming.requester.volume, renaming.old_path.clone());
-            turn.post(Address::Shard(ShardId(shard)), Message::Thaw { volume, path });
+            let moved = moved.cloned();
+            turn.post(Address::Shard(ShardId(shard)), Message::Thaw { volume, path, moved });
         }
     }
 
@@ -378,7 +432,16 @@ impl Shard {
     }
 
     /// The rename of a directory ended: what was held back below its old path runs.
-    pub(crate) fn on_thaw(&mut self, volume: VolumeId, path: Name, turn: &mut Turn<'_>) {
+    pub(crate) fn on_thaw(
+        &mut self,
+        volume: VolumeId,
+        path: Name,
+        moved: Option<&Name>,
+        turn: &mut Turn<'_>,
+    ) {
+        if let Some(moved) = moved {
+            self.watched_directory_moved(volume, &path, moved);
+        }
         for creating in self.frozen.remove(&(volume, path)).unwrap_or_default() {
             self.resolve(Box::new(creating), turn);
         }
@@ -398,6 +461,11 @@ impl Renaming {
     pub(crate) fn at_file(&self, shard: &Shard) -> Option<(FileKey, Origin, OpenId)> {
         let waits = self.stage == Stage::AskingSource;
         waits.then(|| Some((shard.opens.get(&self.open)?.file, self.origin, self.open))).flatten()
+    }
+
+    /// The name that a stream gets, folded.
+    fn new_stream(&self) -> Name {
+        self.target.stream().map(Name::folded).unwrap_or_default()
     }
 
     /// Whether what has the name may be replaced (MS-FSA 2.1.5.15.11).

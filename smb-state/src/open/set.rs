@@ -2,13 +2,14 @@
 //!
 //! Not done: volume information, quotas, short names, valid data length, POSIX delete semantics.
 
+use smb_proto::NtStatus;
 use smb_proto::access::AccessMask;
 use smb_proto::attributes::FileAttributes;
+use smb_proto::command::change_notify::CompletionFilter;
 use smb_proto::command::create::CreateOptions;
 use smb_proto::command::query_info::SecurityInformation;
-use smb_proto::fscc::file_info::{BasicInformation, DispositionFlags, SetFileInformation};
+use smb_proto::fscc::file_info::{DispositionFlags, SetFileInformation};
 use smb_proto::security::descriptor::SecurityDescriptor;
-use smb_proto::{FileTime, NtStatus};
 
 use super::checked::Way;
 use super::io::{Pending, Then};
@@ -21,10 +22,7 @@ use crate::namespace::NamespaceAsk;
 use crate::request::{SetInfo, Setting};
 use crate::response::Body;
 use crate::shard::{Shard, Turn, Wait};
-use crate::storage::{Kind, SetAttributes, StorageOp, StorageReply};
-
-/// Attributes that a directory, and a file, can't be given.
-const NOT_FOR_DIRECTORIES: FileAttributes = FileAttributes::TEMPORARY;
+use crate::storage::{Kind, StorageOp, StorageReply};
 
 /// A setting that is with storage.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -40,6 +38,8 @@ pub(crate) enum Set {
 pub(crate) struct Disposing {
     pub open: OpenId,
     pub origin: Origin,
+    /// It is to be deleted; otherwise a disposition is taken back.
+    pub delete: bool,
 }
 
 impl Shard {
@@ -82,14 +82,16 @@ impl Shard {
         let op = match information {
             SetFileInformation::Basic(basic) => {
                 open.check_any(AccessMask::WRITE_ATTRIBUTES)?;
-                StorageOp::SetAttributes { handle, set: basic_change(open, basic)? }
+                StorageOp::SetAttributes { handle, set: open.change_basic(basic)? }
             }
             SetFileInformation::EndOfFile(size) => {
                 check_size(open, *size)?;
+                open.writes_are_told();
                 StorageOp::SetEndOfFile { handle, size: *size }
             }
             SetFileInformation::Allocation(size) => {
                 check_size(open, *size)?;
+                open.writes_are_told();
                 StorageOp::SetAllocation { handle, size: *size }
             }
             SetFileInformation::FullEa(eas) => {
@@ -228,7 +230,7 @@ impl Shard {
                 }
                 if open.is_directory() {
                     let (volume, number) = (open.volume(), open.file.number);
-                    let asker = self.wait(Wait::Doom(Box::new(Disposing { open: id, origin })));
+                    let asker = self.wait(Wait::Doom(Box::new(Disposing { open: id, origin, delete: true })));
                     let ask = NamespaceAsk::Doom(number);
                     turn.post(Address::Namespace(volume), Message::AskNamespace(ask, asker));
                 } else {
@@ -251,7 +253,7 @@ impl Shard {
         reason = "an answer to another question is a bug, whichever it is"
     )]
     pub(crate) fn on_doom_answer(&mut self, disposing: Disposing, answer: &Answer, turn: &mut Turn<'_>) {
-        let Disposing { open: id, origin } = disposing;
+        let Disposing { open: id, origin, .. } = disposing;
         let Some(open) = self.opens.get_mut(&id) else { return };
         let (volume, number, handle) = (open.volume(), open.file.number, open.handle);
         match answer {
@@ -259,9 +261,16 @@ impl Shard {
                 open.doomed = true;
                 let op = StorageOp::CheckEmpty { handle };
                 let requester = open.requester(&origin);
-                let then = Then::Set(Set::Disposition);
-                let pending =
-                    Pending { open: id, origin, spent: None, abandoned: false, way: Way::Free, then };
+                let (then, changes) = (Then::Set(Set::Disposition), CompletionFilter::EMPTY);
+                let pending = Pending {
+                    open: id,
+                    origin,
+                    spent: None,
+                    abandoned: false,
+                    way: Way::Free,
+                    changes,
+                    then,
+                };
                 self.submit(requester, op, Wait::Request(Box::new(pending)), turn);
             }
             Answer::Again => {
@@ -292,15 +301,17 @@ impl Shard {
 
     /// Clears the disposition; nothing was outstanding for it yet.
     fn tell_disposition(&mut self, id: OpenId, origin: Origin, delete: bool, turn: &mut Turn<'_>) {
-        self.spare_directory(id, turn);
         let Some(open) = self.opens.get_mut(&id) else { return };
         open.outstanding += 1;
+        // Another open may have announced the directory.
+        open.doomed = open.doomed || open.is_directory();
+        self.spare_directory(id, turn);
         self.ask_disposition(id, origin, delete, turn);
     }
 
     fn ask_disposition(&mut self, id: OpenId, origin: Origin, delete: bool, turn: &mut Turn<'_>) {
         let Some(file) = self.opens.get(&id).map(|open| open.file) else { return };
-        let asker = self.wait(Wait::Disposed(Box::new(Disposing { open: id, origin })));
+        let asker = self.wait(Wait::Disposed(Box::new(Disposing { open: id, origin, delete })));
         let ask = FileAsk::Dispose { open: id, delete, behind: origin.behind() };
         turn.post(Address::File(file), Message::AskFile(ask, asker));
     }
@@ -310,11 +321,14 @@ impl Shard {
     }
 
     pub(crate) fn on_disposed(&mut self, disposing: &Disposing, answer: &Answer, turn: &mut Turn<'_>) {
-        let Disposing { open, origin } = *disposing;
+        let Disposing { open, origin, delete } = *disposing;
         if let Answer::Refused(status) = answer {
             // It waited for a client, and was given up.
             self.spare_directory(open, turn);
             return self.end_dispose(open, origin, *status, turn);
+        }
+        if delete {
+            self.report_doomed(open, turn);
         }
         self.end_dispose(open, origin, NtStatus::SUCCESS, turn);
     }
@@ -326,34 +340,6 @@ fn check_size(open: &Open, size: u64) -> Result<(), NtStatus> {
         return Err(NtStatus::INVALID_PARAMETER);
     }
     Ok(())
-}
-
-/// Zero leaves a time as it is; all ones and all ones but one freeze and thaw automatic updates, which change nothing now
-/// (MS-FSCC 2.4.7). Attributes of zero stay as they are.
-fn basic_change(open: &Open, basic: &BasicInformation) -> Result<SetAttributes, NtStatus> {
-    let time = |time: FileTime| -> Result<Option<FileTime>, NtStatus> {
-        match time.0 {
-            0 | u64::MAX => Ok(None),
-            other if other == u64::MAX - 1 => Ok(None),
-            other if i64::try_from(other).is_err() => Err(NtStatus::INVALID_PARAMETER),
-            _ => Ok(Some(time)),
-        }
-    };
-    let attributes = basic.attributes;
-    let is_directory = open.kind == Kind::Directory;
-    if attributes.contains(FileAttributes::DIRECTORY) && !is_directory {
-        return Err(NtStatus::INVALID_PARAMETER);
-    }
-    if attributes.intersects(NOT_FOR_DIRECTORIES) && is_directory {
-        return Err(NtStatus::INVALID_PARAMETER);
-    }
-    Ok(SetAttributes {
-        creation: time(basic.creation_time)?,
-        last_access: time(basic.last_access_time)?,
-        last_write: time(basic.last_write_time)?,
-        change: time(basic.change_time)?,
-        dos: (!attributes.is_empty()).then_some(attributes),
-    })
 }
 
 /// FileModeInformation (MS-FSA 2.1.5.15.9): only these bits, and not both kinds of synchronous I/O.

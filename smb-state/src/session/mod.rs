@@ -206,6 +206,7 @@ impl Shard {
 
     /// A connection of the session is gone; without another one the session ends (3.3.7.1).
     pub(crate) fn on_channel_lost(&mut self, id: SessionId, connection: ConnectionId, turn: &mut Turn<'_>) {
+        self.drop_notifies_of(connection);
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.channels.remove(&connection);
         // Nobody is left to answer, but the last token may wait for the previous session's end.

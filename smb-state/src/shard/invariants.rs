@@ -22,6 +22,8 @@ pub struct Holdings {
     pub doomed: usize,
     /// Directories that are being renamed.
     pub frozen: usize,
+    /// Watches of opens, and what the shard knows of those of all shards.
+    pub watches: (usize, usize),
     /// Waits for storage or for another machine.
     pub waits: usize,
     /// Timers that are armed.
@@ -43,6 +45,7 @@ impl Shard {
             reservations,
             doomed,
             frozen: self.frozen.len(),
+            watches: self.watching.holdings(),
             waits: self.waits.len(),
             timers: self.timers.len(),
         }
@@ -84,6 +87,7 @@ impl Shard {
         for file in self.files.values() {
             file.check_invariants();
         }
+        self.watching.check_invariants(&self.opens);
     }
 
     fn waits_for(&self, open: crate::ids::OpenId) -> bool {

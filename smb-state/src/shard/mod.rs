@@ -21,6 +21,7 @@ use crate::session::Session;
 use crate::slots::Slots;
 use crate::storage::{Requester, StorageOp, StorageReply};
 use crate::timer::{Armed, Timer};
+use crate::watch::Watching;
 
 mod invariants;
 #[cfg(test)]
@@ -45,6 +46,7 @@ pub struct Shard {
     pub(crate) namespaces: BTreeMap<VolumeId, Namespace>,
     /// Directories being renamed, with the opens below them that wait for it.
     pub(crate) frozen: BTreeMap<(VolumeId, Name), Vec<Creating>>,
+    pub(crate) watching: Watching,
     pub(crate) waits: Slots<Wait>,
     pub(crate) timers: BTreeMap<Timer, Armed>,
     armed: u32,
@@ -130,6 +132,7 @@ impl Shard {
             files: BTreeMap::new(),
             namespaces: BTreeMap::new(),
             frozen: BTreeMap::new(),
+            watching: Watching::default(),
             waits: Slots::default(),
             timers: BTreeMap::new(),
             armed: 0,
@@ -203,7 +206,14 @@ impl Shard {
             (Address::Shard(_), Message::Freeze { volume, path, asker }) => {
                 self.on_freeze(volume, path, asker, turn)
             }
-            (Address::Shard(_), Message::Thaw { volume, path }) => self.on_thaw(volume, path, turn),
+            (Address::Shard(_), Message::Thaw { volume, path, moved }) => {
+                self.on_thaw(volume, path, moved.as_ref(), turn);
+            }
+            (Address::Shard(_), Message::Watch { volume, watcher, asker }) => {
+                self.on_watch(volume, watcher, asker, turn);
+            }
+            (Address::Shard(_), Message::Unwatch { volume, open }) => self.on_unwatch(volume, open),
+            (Address::Session(_), Message::News { open, news }) => self.on_news(open, news, turn),
             (Address::Shard(_), Message::Answer(token, answer)) => self.on_answer(token, answer, turn),
             (
                 Address::Connection(_)
@@ -251,6 +261,7 @@ impl Shard {
             }
             Timer::SessionExpiry(session) => self.on_session_expired(session),
             Timer::BreakAcknowledgment(file, number) => self.on_break_timeout(file, number, turn),
+            Timer::WriteTime(open) => self.on_write_time_due(open, turn),
         }
     }
 

@@ -23,6 +23,9 @@ use crate::response::{Body, Response};
 use crate::shard::Shard;
 use crate::storage::{Attributes, Kind, Object, Resolved, StorageOp, StorageReply, VolumeCaps};
 
+mod directories;
+mod times;
+
 const CONNECTION: ConnectionId = ConnectionId::new(ShardId(0), 1);
 
 fn config() -> Config {

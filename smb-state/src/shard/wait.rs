@@ -15,6 +15,7 @@ use crate::open::set::Disposing;
 use crate::response::Body;
 use crate::shard::{Shard, Turn};
 use crate::storage::{Resolved, StorageReply};
+use crate::watch::Registering;
 use smb_proto::NtStatus;
 
 /// A wait: which machine goes on, and with what.
@@ -42,7 +43,15 @@ pub(crate) enum Wait {
     Doom(Box<Disposing>),
     /// The file was told of a delete disposition.
     Disposed(Box<Disposing>),
+    /// A shard, or the file, was told of a watch.
+    Watch(Registering),
+    /// An open's write time becomes visible.
+    TimesSettled(OpenId),
     CloseAttributes(Box<Closing>),
+    /// The namespace was asked to keep names out of a directory that goes with its open.
+    CloseDoomed(Box<Closing>),
+    /// Storage was asked whether that directory is empty.
+    CloseEmpty(Box<Closing>),
     CloseTold(Box<Closing>),
     CloseUnlink(Box<Closing>),
     CloseHandle(Box<Closing>),
@@ -67,7 +76,11 @@ impl Wait {
             | Self::QueryPending(_)
             | Self::Acknowledge(_)
             | Self::Doom(_)
+            | Self::Watch(_)
+            | Self::TimesSettled(_)
             | Self::CloseAttributes(_)
+            | Self::CloseDoomed(_)
+            | Self::CloseEmpty(_)
             | Self::CloseTold(_)
             | Self::CloseUnlink(_)
             | Self::CloseHandle(_) => None,
@@ -83,8 +96,13 @@ impl Shard {
             Wait::Request(pending) => self.on_request_reply(*pending, reply, turn),
             Wait::Rename(renaming) => self.on_rename_reply(renaming, reply, turn),
             Wait::Copy(copying) => self.on_copy_reply(copying, reply, turn),
+            Wait::TimesSettled(open) => self.outstanding_done(open, turn),
             Wait::CloseAttributes(closing) => self.on_close_attributes(*closing, reply, turn),
-            Wait::CloseUnlink(closing) => self.on_close_unlinked(*closing, turn),
+            Wait::CloseUnlink(closing) => {
+                self.report_unlinked(&closing, &reply, turn);
+                self.on_close_unlinked(*closing, turn);
+            }
+            Wait::CloseEmpty(closing) => self.on_closing_empty(*closing, &reply, turn),
             Wait::CloseHandle(closing) => self.on_handle_closed(*closing, turn),
             Wait::Nothing => {
                 turn.release(payload_of(&reply));
@@ -101,6 +119,8 @@ impl Shard {
             | Wait::Acknowledge(_)
             | Wait::Doom(_)
             | Wait::Disposed(_)
+            | Wait::Watch(_)
+            | Wait::CloseDoomed(_)
             | Wait::CloseTold(_) => debug_assert!(false, "storage answered what a machine was asked"),
         }
     }
@@ -121,10 +141,14 @@ impl Shard {
             Wait::Rename(renaming) => self.on_rename_answer(renaming, &answer, turn),
             Wait::Doom(disposing) => self.on_doom_answer(*disposing, &answer, turn),
             Wait::Disposed(disposing) => self.on_disposed(&disposing, &answer, turn),
+            Wait::Watch(registering) => self.on_watch_answer(registering, &answer, turn),
+            Wait::CloseDoomed(closing) => self.on_closing_doomed(*closing, &answer, turn),
             Wait::CloseTold(closing) => self.on_close_told(*closing, &answer, turn),
             Wait::Nothing
             | Wait::Request(_)
+            | Wait::TimesSettled(_)
             | Wait::CloseAttributes(_)
+            | Wait::CloseEmpty(_)
             | Wait::CloseUnlink(_)
             | Wait::CloseHandle(_) => debug_assert!(false, "a machine answered what storage was asked"),
         }
@@ -142,6 +166,7 @@ impl Shard {
             |origin: &Origin, _: OpenId| origin.connection == connection && origin.message == message;
         self.withdraw(|_| status, turn, concerned);
         self.abandon(status, turn, |pending| concerned(&pending.origin, pending.open));
+        self.cancel_notify(connection, message, status, turn);
     }
 
     /// An open begins to close: requests that would wait for ever end.

@@ -7,7 +7,7 @@ use smb_proto::fscc::ea::{FullEa, packed_size};
 use smb_proto::security::SecurityDescriptor;
 use smb_proto::{FileAttributes, FileTime, Name};
 use smb_state::ids::FileNumber;
-use smb_state::storage::{Attributes, Kind};
+use smb_state::storage::{Attributes, Kept, Kind};
 
 use super::list::Cursor;
 use super::pages::{PAGE, Pages};
@@ -111,6 +111,8 @@ pub(super) struct Node {
     pub(super) link: Arc<Link>,
     pub(super) stream: Option<Arc<Stream>>,
     pub(super) cursor: Mutex<Option<Cursor>>,
+    /// Times that it keeps.
+    pub(super) kept: Mutex<Kept>,
 }
 
 impl File {

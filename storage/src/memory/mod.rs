@@ -5,6 +5,7 @@ mod file;
 mod list;
 mod names;
 mod pages;
+mod times;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -120,6 +121,7 @@ impl Memory {
                 done(self.rename_stream(&*node(handle)?, &stream, replace))
             }
             StorageOp::Path { handle } => Ok(StorageReply::Path(self.path_of(&*node(handle)?)?)),
+            StorageOp::UnlinkStream { handle } => done(self.unlink_stream(&*node(handle)?)),
             StorageOp::Unlink { handle } => done(self.unlink(&*node(handle)?)),
             StorageOp::Open { handle, intent } => open(&*node(handle)?, intent),
             StorageOp::Overwrite { handle, initial, supersede } => {
@@ -136,7 +138,9 @@ impl Memory {
                 let (source, target) = (node(source)?, node(target)?);
                 copy((&source, source_offset), (&target, target_offset), length)
             }
-            StorageOp::Transceive { .. } => Err(NtStatus::INVALID_DEVICE_REQUEST.into()),
+            StorageOp::Transceive { .. } | StorageOp::PipeState { .. } => {
+                Err(NtStatus::INVALID_DEVICE_REQUEST.into())
+            }
             StorageOp::Read { .. }
             | StorageOp::Write { .. }
             | StorageOp::Flush { .. }
@@ -146,6 +150,7 @@ impl Memory {
             | StorageOp::SetSparse { .. }
             | StorageOp::Zero { .. } => self.run_on_data(op),
             StorageOp::Attributes { .. }
+            | StorageOp::SettleTimes { .. }
             | StorageOp::SetAttributes { .. }
             | StorageOp::Streams { .. }
             | StorageOp::Eas { .. }
@@ -214,11 +219,22 @@ impl Memory {
 
     fn run_on_metadata(&self, op: StorageOp<Bytes>) -> Outcome<StorageReply<Payload>> {
         match op {
+            StorageOp::SettleTimes { handle, now: is_now } => {
+                let node = self.handles.get(handle)?;
+                if is_now {
+                    let mut state = node.file.state();
+                    state.last_write = now();
+                    state.change = state.last_write;
+                }
+                Ok(StorageReply::Attributes(node.attributes()))
+            }
             StorageOp::Attributes { handle } => {
                 Ok(StorageReply::Attributes(self.handles.get(handle)?.attributes()))
             }
             StorageOp::SetAttributes { handle, set } => {
-                set_attributes(&*self.handles.get(handle)?, &set);
+                let node = self.handles.get(handle)?;
+                *lock(&node.kept) = set.kept;
+                set_attributes(&node, &set);
                 Ok(StorageReply::Done)
             }
             StorageOp::Streams { handle } => Ok(StorageReply::Streams(streams(&*self.handles.get(handle)?))),
@@ -325,6 +341,9 @@ fn check_empty(node: &Node) -> Outcome<()> {
 
 fn set_attributes(node: &Node, set: &SetAttributes) {
     let mut state = node.file.state();
+    if !set.changes(state.dos) {
+        return;
+    }
     if let Some(dos) = set.dos {
         let sparse = state.dos.0 & FileAttributes::SPARSE_FILE.0;
         state.dos = FileAttributes(stored(dos).0 | sparse);
@@ -412,6 +431,6 @@ impl Driver for Memory {
         _later: &mut dyn FnMut() -> Completion,
     ) -> Poll<StorageReply<Payload>> {
         let _turn = lock(&self.turn);
-        Poll::Ready(reply(self.run(op)))
+        Poll::Ready(reply(self.run_keeping(op)))
     }
 }

@@ -128,7 +128,7 @@ impl Volume {
             self.edit_stream(&node.inode, stream, |stream| stream.resize(0))?;
             return Ok(StorageReply::Attributes(self.attributes_of(node)?));
         }
-        rustix::fs::ftruncate(node.inode.writer()?, 0)?;
+        self.set_end_of_file(node, 0)?;
         if self.caps.extended_attributes {
             eas::replace(&node.inode, &initial.eas)?;
             if supersede {
@@ -327,9 +327,6 @@ impl Volume {
     }
 
     pub(super) fn unlink(&self, node: &Node, place: Place) -> Outcome<()> {
-        if let Some(stream) = &node.stream {
-            return self.unlink_stream(node, stream);
-        }
         let _naming = self.hold_naming(place)?;
         let link = self.current_link(node)?;
         let entry = Stat::of_name(link.parent.fd(), &link.name)?;

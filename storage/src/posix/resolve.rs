@@ -100,7 +100,7 @@ impl Volume {
     }
 
     pub(super) fn node(&self, inode: Arc<Inode>, link: Arc<Link>, stream: Option<Arc<StreamLink>>) -> Node {
-        Node { inode, link, stream, cursor: None.into() }
+        Node::new(inode, link, stream)
     }
 
     pub(super) fn resolve(&self, path: &[Name], stream: Option<&Name>, place: Place) -> Outcome<Resolved> {

@@ -142,6 +142,13 @@ impl Locks {
         self.0.get(stream).is_some_and(|table| table.blocks(open, access))
     }
 
+    /// A stream has another name.
+    pub(super) fn rename(&mut self, old: &Name, new: &Name) {
+        if let Some(table) = self.0.remove(old) {
+            self.0.insert(new.clone(), table);
+        }
+    }
+
     /// An open is gone.
     pub(super) fn close(&mut self, open: OpenId, stream: &Name) {
         self.change(stream, |table| table.close(open));

@@ -198,6 +198,7 @@ impl Shard {
             (Stage::Making { parent, reserved }, StorageReply::Opened(object)) => {
                 self.forget_handle(parent.handle, creating.requester.clone(), turn);
                 creating.action = CreateAction::CREATED;
+                self.report_created(creating.requester.volume, creating.path.parent(), &object, turn);
                 self.ask_file(creating, object, Some(reserved), turn);
             }
             (Stage::Making { parent, reserved }, StorageReply::Failed(NtStatus::OBJECT_NAME_COLLISION)) => {
@@ -473,11 +474,14 @@ impl Shard {
         open.kind = object.attributes.kind;
         open.access = creating.granted(&object.attributes);
         open.stream = object.stream.folded();
+        open.spelled = (object.name.clone(), object.stream.clone());
         open.link = Link { parent: object.parent, name: object.name.folded() };
         let held = std::mem::take(&mut open.held_breaks);
-        let file_id = open.file_id(creating.open);
+        let (file_id, access) = (open.file_id(creating.open), open.access);
+        let overwrote = matches!(creating.action, CreateAction::OVERWRITTEN | CreateAction::SUPERSEDED);
+        self.report_opened(creating.open, creating.action == CreateAction::CREATED, overwrote, turn);
         if alive {
-            let body = Body::Create(Box::new(creating.response(file_id, open.access, &object.attributes)));
+            let body = Body::Create(Box::new(creating.response(file_id, access, &object.attributes)));
             let origin = creating.origin;
             turn.finish(Finished {
                 origin,
@@ -599,6 +603,7 @@ impl Creating {
             options: self.request.create_options,
             path: shown_path(&self.path),
             stream: Name::default(),
+            spelled: (Name::default(), Name::default()),
             link: Link { parent: FileNumber(0), name: Name::default() },
             position: 0,
             ea_index: 1,
@@ -610,6 +615,7 @@ impl Creating {
             held_breaks: Vec::new(),
             outstanding: 0,
             doomed: false,
+            times: super::times::Times::default(),
         }
     }
 

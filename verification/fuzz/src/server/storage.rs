@@ -112,7 +112,9 @@ impl Storage {
                 }
                 Ok(StorageReply::Opened(self.pin(number, parent, name, stream)))
             }
-            StorageOp::Open { handle, .. } | StorageOp::Attributes { handle } => {
+            StorageOp::Open { handle, .. }
+            | StorageOp::SettleTimes { handle, .. }
+            | StorageOp::Attributes { handle } => {
                 self.attributes(handle).map(StorageReply::Attributes)
             }
             StorageOp::Overwrite { handle, initial, supersede } => {
@@ -238,6 +240,7 @@ impl Storage {
                 Ok(StorageReply::Done)
             }
             StorageOp::Unlink { handle } => self.unlink(handle),
+            StorageOp::UnlinkStream { handle } => self.unlink_stream(handle),
             StorageOp::Volume => Ok(StorageReply::Volume(VolumeInfo {
                 creation: NOW,
                 serial: 7,
@@ -516,14 +519,16 @@ impl Storage {
         Ok(())
     }
 
-    fn unlink(&mut self, handle: Handle) -> Result<Reply, NtStatus> {
-        let (number, parent, name, stream) = self.node(handle)?;
-        if !stream.is_empty() {
-            if let Some(node) = self.nodes.get_mut(&number) {
-                node.streams.remove(&stream.folded());
-            }
-            return Ok(StorageReply::Done);
+    fn unlink_stream(&mut self, handle: Handle) -> Result<Reply, NtStatus> {
+        let (number, _, _, stream) = self.node(handle)?;
+        if let Some(node) = self.nodes.get_mut(&number) {
+            node.streams.remove(&stream.folded());
         }
+        Ok(StorageReply::Done)
+    }
+
+    fn unlink(&mut self, handle: Handle) -> Result<Reply, NtStatus> {
+        let (number, parent, name, _) = self.node(handle)?;
         self.check_empty(number)?;
         if self.entries.get(&(parent, name.folded())).is_some_and(|(_, present)| *present == number) {
             self.entries.remove(&(parent, name.folded()));
