@@ -4,7 +4,8 @@
 use smb_proto::attributes::FileAttributes;
 use smb_proto::fscc::class::FileInfoClass;
 use smb_proto::fscc::ea::FullEa;
-use smb_proto::security::descriptor::SecurityDescriptor;
+use smb_proto::security::descriptor::{SecurityDescriptor, SecurityInformation};
+use smb_proto::security::sid::Sid;
 use smb_proto::{FileTime, Name, NtStatus};
 
 use crate::ids::{BufferId, FileNumber, Handle, VolumeId};
@@ -84,6 +85,9 @@ pub struct Object {
     pub name: Name,
     /// The stream as the volume stores it; empty for the unnamed stream.
     pub stream: Name,
+    /// The security descriptor, where one is stored. What has none grants everything to everybody who comes through the
+    /// share ([`crate::security::default_descriptor`]).
+    pub security: Option<Box<SecurityDescriptor>>,
 }
 
 /// Where a name led.
@@ -177,8 +181,10 @@ pub struct Initial {
     pub eas: Vec<FullEa>,
     /// Bytes to set aside.
     pub allocation: u64,
-    /// Security descriptor, where the volume stores them.
+    /// Security descriptor, where the volume stores them: owner, group and lists.
     pub security: Option<Box<SecurityDescriptor>>,
+    /// Who makes it: the owner that [`StorageOp::Security`] tells of while no descriptor is stored.
+    pub owner: Option<Sid>,
 }
 
 /// A listing's request (MS-SMB2 2.2.33). The driver encodes the entries itself, in the class asked for, so that names
@@ -195,6 +201,8 @@ pub struct Listing {
     pub single: bool,
     /// Bytes that the answer may have.
     pub length_max: u32,
+    /// Leave out what this user may not read ([`crate::security::may_see`]).
+    pub visible_to: Option<Box<smb_proto::security::Token>>,
 }
 
 /// One request to a volume's driver. The core names payloads by number (`B = BufferId`); a driver is handed the bytes
@@ -345,15 +353,18 @@ pub enum StorageOp<B = BufferId> {
         /// Which.
         eas: Vec<FullEa>,
     },
-    /// The security descriptor. Answer: [`StorageReply::Security`].
+    /// The security descriptor; the default one, with the owner, where none is stored. Answer:
+    /// [`StorageReply::Security`].
     Security {
         /// The object.
         handle: Handle,
     },
-    /// Replace the parts that are present in `descriptor`. Answer: [`StorageReply::Done`].
+    /// Replace parts of the security descriptor, as [`SecurityDescriptor::apply`] does. Answer: [`StorageReply::Done`].
     SetSecurity {
         /// The object.
         handle: Handle,
+        /// Which.
+        parts: SecurityInformation,
         /// The new parts.
         descriptor: Box<SecurityDescriptor>,
     },
@@ -626,7 +637,9 @@ impl<B> StorageOp<B> {
             Self::Eas { handle } => StorageOp::Eas { handle },
             Self::SetEas { handle, eas } => StorageOp::SetEas { handle, eas },
             Self::Security { handle } => StorageOp::Security { handle },
-            Self::SetSecurity { handle, descriptor } => StorageOp::SetSecurity { handle, descriptor },
+            Self::SetSecurity { handle, parts, descriptor } => {
+                StorageOp::SetSecurity { handle, parts, descriptor }
+            }
             Self::CheckEmpty { handle } => StorageOp::CheckEmpty { handle },
             Self::Rename { handle, parent, name, replace } => {
                 StorageOp::Rename { handle, parent, name, replace }

@@ -199,7 +199,8 @@ impl Pipes {
             Node::Pipe { service, .. } => Name::from(service.pipe_name()),
         };
         let handle = self.handles.insert(Arc::new(node));
-        Ok(Resolved::Found(Object { handle, attributes, parent: ROOT, name, stream: Name::default() }))
+        let stream = Name::default();
+        Ok(Resolved::Found(Object { handle, attributes, parent: ROOT, name, stream, security: None }))
     }
 
     fn close(&self, node: &Node) {

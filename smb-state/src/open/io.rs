@@ -245,14 +245,17 @@ impl Shard {
             return Err(NtStatus::OBJECT_NAME_INVALID);
         }
         open.listing = true;
+        let handle = open.handle;
+        let visible_to = self.trims_listings(&request.origin)?.map(Box::new);
         let listing = Listing {
             class,
             pattern: (!query.file_name.is_empty()).then(|| query.file_name.clone()),
             restart: reopen || query.flags.contains(QueryDirectoryFlags::RESTART_SCANS),
             single: query.flags.contains(QueryDirectoryFlags::RETURN_SINGLE_ENTRY),
             length_max: query.output_buffer_length,
+            visible_to,
         };
-        let op = StorageOp::List { handle: open.handle, listing: Box::new(listing) };
+        let op = StorageOp::List { handle, listing: Box::new(listing) };
         self.submit_for(request, op, Then::Listing, turn);
         Ok(())
     }

@@ -37,6 +37,8 @@ pub(crate) struct Renaming {
     requester: Requester,
     target: StreamPath,
     replace: bool,
+    /// The directory grants DELETE_CHILD.
+    may_replace: bool,
     is_link: bool,
     tries: u8,
     stage: Stage,
@@ -164,11 +166,15 @@ impl Shard {
         match (renaming.stage, reply) {
             (Stage::ResolvingParent, StorageReply::Resolved(Resolved::Found(parent))) => {
                 let is_directory = parent.attributes.kind == Kind::Directory;
+                let verdict = self.check_entry(&mut renaming, &parent);
                 renaming.parent = Some(parent);
                 if !is_directory {
                     return self.end_rename(renaming, NtStatus::OBJECT_PATH_NOT_FOUND, turn);
                 }
-                self.ask_parent(renaming, turn);
+                match verdict {
+                    Ok(()) => self.ask_parent(renaming, turn),
+                    Err(status) => self.end_rename(renaming, status, turn),
+                }
             }
             (Stage::ResolvingTarget, StorageReply::Resolved(resolved)) => {
                 self.on_rename_target(renaming, resolved, turn);
@@ -198,6 +204,22 @@ impl Shard {
         }
     }
 
+    /// Whether a name may come into the directory (MS-FSA 2.1.5.15.6, 2.1.5.15.11).
+    fn check_entry(&self, renaming: &mut Renaming, parent: &Object) -> Result<(), NtStatus> {
+        let Origin { session, tree, .. } = renaming.origin;
+        let open = self.opens.get(&renaming.open).ok_or(NtStatus::FILE_CLOSED)?;
+        let needed = if open.is_directory() { AccessMask::ADD_SUBDIRECTORY } else { AccessMask::ADD_FILE };
+        let trees = self.sessions.get(&session).map(|session| &session.trees);
+        let maximal = trees.and_then(|trees| trees.get(&tree)).map(|tree| tree.maximal_access);
+        let rights = self.rights(session, parent.security.as_deref());
+        renaming.may_replace = rights.contains(AccessMask::DELETE_CHILD);
+        if maximal.unwrap_or_default().masked(rights).contains(needed) {
+            Ok(())
+        } else {
+            Err(NtStatus::ACCESS_DENIED)
+        }
+    }
+
     fn ask_parent(&mut self, mut renaming: Box<Renaming>, turn: &mut Turn<'_>) {
         let Some(number) = renaming.parent.as_ref().map(|parent| parent.attributes.number) else { return };
         let file = FileKey { volume: renaming.requester.volume, number };
@@ -221,7 +243,8 @@ impl Shard {
         match resolved {
             Resolved::Found(existing) => {
                 let same_link = existing.attributes.number == open.file.number && link == open.link;
-                let verdict = renaming.check_replace(&existing, same_link);
+                let rights = self.rights(renaming.origin.session, existing.security.as_deref());
+                let verdict = renaming.check_replace(&existing, same_link, rights);
                 renaming.existing = Some(existing);
                 if let Err(status) = verdict {
                     return self.end_rename(renaming, status, turn);
@@ -469,7 +492,7 @@ impl Renaming {
     }
 
     /// Whether what has the name may be replaced (MS-FSA 2.1.5.15.11).
-    fn check_replace(&self, existing: &Object, same_link: bool) -> Result<(), NtStatus> {
+    fn check_replace(&self, existing: &Object, same_link: bool, rights: AccessMask) -> Result<(), NtStatus> {
         use smb_proto::attributes::FileAttributes;
         if same_link {
             return if self.is_link { Err(NtStatus::OBJECT_NAME_COLLISION) } else { Ok(()) };
@@ -479,6 +502,7 @@ impl Renaming {
         }
         if existing.attributes.kind == Kind::Directory
             || existing.attributes.dos.contains(FileAttributes::READONLY)
+            || !(self.may_replace || rights.contains(AccessMask::DELETE))
         {
             return Err(NtStatus::ACCESS_DENIED);
         }
@@ -529,6 +553,7 @@ fn begin(
         requester: open.requester(&request.origin),
         target,
         replace: rename.flags.contains(RenameFlags::REPLACE_IF_EXISTS),
+        may_replace: false,
         is_link,
         tries: 0,
         stage: Stage::Freezing,

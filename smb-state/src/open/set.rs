@@ -21,6 +21,7 @@ use crate::message::{Address, Answer, Finished, Message, Origin};
 use crate::namespace::NamespaceAsk;
 use crate::request::{SetInfo, Setting};
 use crate::response::Body;
+use crate::security::{check_owner, with_specific_rights};
 use crate::shard::{Shard, Turn, Wait};
 use crate::storage::{Kind, StorageOp, StorageReply};
 
@@ -169,8 +170,12 @@ impl Shard {
         if !open.caps.security {
             return Err(NtStatus::NOT_SUPPORTED);
         }
-        let descriptor = Box::new(descriptor.select(parts));
-        let op = StorageOp::SetSecurity { handle: open.handle, descriptor };
+        if parts.contains(SecurityInformation::OWNER) {
+            let token = self.token(open.session).ok_or(NtStatus::USER_SESSION_DELETED)?;
+            check_owner(descriptor.owner.as_ref(), &token)?;
+        }
+        let descriptor = Box::new(with_specific_rights(descriptor));
+        let op = StorageOp::SetSecurity { handle: open.handle, parts, descriptor };
         self.submit_checked(request, Cause::Delete, op, Then::Set(Set::Plain), turn);
         Ok(())
     }

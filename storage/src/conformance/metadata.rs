@@ -1,6 +1,6 @@
 //! Attributes, times, security, the volume.
 
-use smb_proto::security::{Ace, AceFlags, Acl, Control, SecurityDescriptor, Sid};
+use smb_proto::security::{Ace, AceFlags, Acl, Control, SecurityDescriptor, SecurityInformation, Sid};
 use smb_proto::{AccessMask, FileAttributes, FileTime, NtStatus};
 use smb_state::ids::Handle;
 use smb_state::storage::{Attributes, Initial, Kept, Kind, SetAttributes, StorageOp, StorageReply};
@@ -229,26 +229,32 @@ fn security_is_kept(client: &Client) {
     let file = client.file("f", b"x");
     let fresh = security(client, file.handle);
     assert!(fresh.owner.is_some() && fresh.group.is_some() && fresh.dacl.is_some());
-    let set = |descriptor: SecurityDescriptor| {
-        client.done(StorageOp::SetSecurity { handle: file.handle, descriptor: Box::new(descriptor) })
+    let set = |parts: SecurityInformation, descriptor: SecurityDescriptor| {
+        let descriptor = Box::new(descriptor);
+        client.done(StorageOp::SetSecurity { handle: file.handle, parts, descriptor })
     };
+    let all = SecurityInformation::OWNER.with(SecurityInformation::GROUP).with(SecurityInformation::DACL);
     if !client.caps().security {
-        assert_eq!(set(sample()), Err(NtStatus::NOT_SUPPORTED));
+        assert_eq!(set(all, sample()), Err(NtStatus::NOT_SUPPORTED));
         client.close(file.handle);
         return;
     }
-    let control = Control::SELF_RELATIVE;
-    let owner_only = SecurityDescriptor { owner: sample().owner, control, ..SecurityDescriptor::default() };
-    assert_eq!(set(owner_only), Ok(()));
+    let stored = || {
+        let found = client.find("f");
+        client.close(found.handle);
+        found.security
+    };
+    assert_eq!(stored(), None, "what nobody set is not told of");
+    assert_eq!(set(SecurityInformation::OWNER, sample()), Ok(()));
     let partly = security(client, file.handle);
     assert_eq!((partly.owner, partly.group), (sample().owner, fresh.group));
     assert_eq!(partly.dacl, fresh.dacl);
-    assert_eq!(set(sample()), Ok(()));
+    assert_eq!(set(all, sample()), Ok(()));
     let now = security(client, file.handle);
+    assert_eq!(stored().as_deref(), Some(&now), "the core hears of it with the name");
     assert_eq!((now.owner, now.group, now.dacl), (sample().owner, sample().group, sample().dacl));
     // A list that is present and not given allows everything: not the same as none.
-    let control = Control(Control::SELF_RELATIVE.0 | Control::DACL_PRESENT.0);
-    assert_eq!(set(SecurityDescriptor { control, ..SecurityDescriptor::default() }), Ok(()));
+    assert_eq!(set(SecurityInformation::DACL, SecurityDescriptor::default()), Ok(()));
     let open = security(client, file.handle);
     assert_eq!((open.dacl, open.owner), (None, sample().owner));
     assert!(open.control.contains(Control::DACL_PRESENT));
@@ -265,6 +271,7 @@ fn initial_security(client: &Client) {
         let object = client.create_with(root.handle, &name.into(), kind, initial).unwrap();
         let told = security(client, object.handle);
         assert_eq!((told.owner, told.dacl), (sample().owner, sample().dacl));
+        assert_eq!(object.security.as_deref(), Some(&sample()));
         client.close(object.handle);
     }
     client.close(root.handle);

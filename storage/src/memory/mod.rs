@@ -13,8 +13,7 @@ use std::task::Poll;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use smb_proto::security::{Ace, AceFlags, Acl, SecurityDescriptor, Sid};
-use smb_proto::{AccessMask, FileAttributes, FileTime, Name, NtStatus, Payload};
+use smb_proto::{FileAttributes, FileTime, Name, NtStatus, Payload};
 use smb_state::storage::{
     Initial, Intent, Range, Requester, SetAttributes, StorageOp, StorageReply, StreamEntry, VolumeCaps,
     VolumeInfo,
@@ -57,12 +56,6 @@ fn stored(dos: FileAttributes) -> FileAttributes {
     FileAttributes(dos.0 & FileAttributes::VALID_MASK.0 & !told)
 }
 
-/// Everybody may do everything.
-fn default_security() -> SecurityDescriptor {
-    let ace = Ace::allow(Sid::EVERYONE, AccessMask(0x001F_01FF), AceFlags(0));
-    SecurityDescriptor::new(Sid::BUILTIN_ADMINISTRATORS, Sid::BUILTIN_USERS, Acl::new(vec![ace]))
-}
-
 impl Memory {
     /// An empty volume for at most `capacity` bytes of data.
     #[must_use]
@@ -79,7 +72,8 @@ impl Memory {
             reserved: 0,
             streams: Vec::new(),
             eas: Vec::new(),
-            security: default_security(),
+            security: None,
+            owner: None,
             children: Default::default(),
             parent: Weak::new(),
         };
@@ -249,13 +243,14 @@ impl Memory {
                 Ok(StorageReply::Done)
             }
             StorageOp::Security { handle } => {
-                let descriptor = self.handles.get(handle)?.file.state().security.clone();
+                let descriptor = self.handles.get(handle)?.file.security();
                 Ok(StorageReply::Security(Box::new(descriptor)))
             }
-            StorageOp::SetSecurity { handle, descriptor } => {
+            StorageOp::SetSecurity { handle, parts, descriptor } => {
                 let node = self.handles.get(handle)?;
+                let security = node.file.security().apply(parts, &descriptor);
                 let mut state = node.file.state();
-                state.security = crate::descriptor::merge(&state.security, &descriptor);
+                state.security = Some(security);
                 state.change = now();
                 Ok(StorageReply::Done)
             }
@@ -280,9 +275,7 @@ impl Memory {
                 stream.state().is_linked = false;
             }
         }
-        if let Some(security) = &initial.security {
-            state.security = crate::descriptor::merge(&state.security, security);
-        }
+        state.security = initial.security.as_deref().cloned().or(state.security.take());
         drop(state);
         Ok(StorageReply::Attributes(node.attributes()))
     }

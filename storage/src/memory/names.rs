@@ -46,7 +46,9 @@ impl Memory {
         let stream_name = stream.as_ref().map(|stream| stream.state().name.clone()).unwrap_or_default();
         let node = Node { file, link, stream, cursor: None.into(), kept: Mutex::default() };
         let attributes = node.attributes();
-        Object { handle: self.handles.insert(Arc::new(node)), attributes, parent, name, stream: stream_name }
+        let security = node.file.state().security.clone().map(Box::new);
+        let handle = self.handles.insert(Arc::new(node));
+        Object { handle, attributes, parent, name, stream: stream_name, security }
     }
 
     /// The path of a handle's link from the root.
@@ -133,9 +135,8 @@ impl Memory {
             state.eas = crate::ea::merge(Vec::new(), &initial.eas)?;
             state.dos = stored(initial.dos);
             state.reserved = initial.allocation;
-            if let Some(security) = &initial.security {
-                state.security = crate::descriptor::merge(&state.security, security);
-            }
+            state.owner = initial.owner;
+            state.security = initial.security.as_deref().cloned();
         }
         let file = Arc::new(file);
         let link = Arc::new(Link::new(directory, name.clone()));
@@ -156,7 +157,8 @@ impl Memory {
             reserved: 0,
             streams: Vec::new(),
             eas: Vec::new(),
-            security: super::default_security(),
+            security: None,
+            owner: None,
             children: Default::default(),
             parent,
         };

@@ -93,6 +93,10 @@ impl Volume {
     }
 
     pub(super) fn attributes_of(&self, node: &Node) -> Outcome<Attributes> {
+        Ok(self.attributes_and_record(node)?.0)
+    }
+
+    pub(super) fn attributes_and_record(&self, node: &Node) -> Outcome<(Attributes, Record)> {
         let stat = node.inode.stat()?;
         let record = if self.caps.extended_attributes { Record::of(&node.inode)? } else { Record::default() };
         let mut attributes = self.assemble(&stat, &record);
@@ -108,7 +112,7 @@ impl Volume {
         } else if attributes.kind == Kind::File && attributes.end_of_file == 0 {
             attributes.allocation = node.inode.reserved.load(Ordering::Relaxed);
         }
-        Ok(attributes)
+        Ok((attributes, record))
     }
 
     pub(super) fn set_attributes(&self, node: &Node, set: &SetAttributes) -> Outcome<()> {

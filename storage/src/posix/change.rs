@@ -102,8 +102,15 @@ impl Volume {
         }
         let dos = stored(initial.dos);
         if self.caps.extended_attributes {
-            if dos != unrecorded(node.inode.kind) {
-                Record::update(&node.inode, |record| record.dos = Some(dos))?;
+            // A descriptor has its own owner.
+            let owner = initial.owner.filter(|_| initial.security.is_none());
+            let owner = owner.and_then(|owner| self.user_number(&owner));
+            let dos = Some(dos).filter(|dos| *dos != unrecorded(node.inode.kind));
+            if dos.is_some() || owner.is_some() {
+                Record::update(&node.inode, |record| {
+                    record.dos = dos.or(record.dos);
+                    record.owner = owner.or(record.owner);
+                })?;
             }
         } else if dos.contains(FileAttributes::READONLY) && node.inode.kind == Kind::File {
             let mode = Mode::from_raw_mode(self.options.file_mode & 0o555);
@@ -113,7 +120,7 @@ impl Volume {
             self.set_allocation(node, initial.allocation)?;
         }
         if let Some(security) = initial.security.as_ref().filter(|_| self.caps.security) {
-            self.set_security(node, security)?;
+            self.give_security(node, security)?;
         }
         Ok(())
     }

@@ -46,6 +46,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use rustix::fs::{CWD, FallocateFlags, Mode, OFlags, StatVfsMountFlags, fallocate, fstatvfs, open, openat};
 use rustix::io::Errno;
+use smb_proto::security::Sid;
 use smb_proto::{Name, NtStatus, Payload};
 use smb_state::storage::{Kept, Requester, StorageOp, StorageReply, VolumeCaps};
 
@@ -72,6 +73,9 @@ pub struct PosixOptions {
     pub index_memory_max: usize,
     /// Largest named stream in bytes; the file system may have less room.
     pub stream_size_max: u64,
+    /// The domain that users are in (`smb_state::security::account_domain`): of a new file's owner there only the number is
+    /// kept. Without it owners are known only where a security descriptor is stored.
+    pub account_domain: Option<Sid>,
 }
 
 impl Default for PosixOptions {
@@ -84,6 +88,7 @@ impl Default for PosixOptions {
             inline_write_max: 256 * 1024,
             index_memory_max: 64 << 20,
             stream_size_max: 1 << 20,
+            account_domain: None,
         }
     }
 }
@@ -372,9 +377,9 @@ impl Volume {
             StorageOp::Security { handle } => {
                 Ok(StorageReply::Security(Box::new(self.security(&*node(*handle)?)?)))
             }
-            StorageOp::SetSecurity { handle, descriptor } => {
+            StorageOp::SetSecurity { handle, parts, descriptor } => {
                 let node = node(*handle)?;
-                done(self.changing(&node, || self.set_security(&node, descriptor)))
+                done(self.changing(&node, || self.set_security(&node, *parts, descriptor)))
             }
             StorageOp::CheckEmpty { handle } => done(self.check_empty(&*node(*handle)?)),
             StorageOp::RenameStream { handle, stream, replace } => {

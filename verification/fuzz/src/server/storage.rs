@@ -205,10 +205,11 @@ impl Storage {
                 let security = self.nodes.get(&number).and_then(|node| node.security.clone());
                 Ok(StorageReply::Security(security.unwrap_or_default()))
             }
-            StorageOp::SetSecurity { handle, descriptor } => {
+            StorageOp::SetSecurity { handle, parts, descriptor } => {
                 let (number, ..) = self.node(handle)?;
                 let node = self.nodes.get_mut(&number).ok_or(NtStatus::OBJECT_NAME_NOT_FOUND)?;
-                node.security = Some(descriptor);
+                let old = node.security.take().unwrap_or_default();
+                node.security = Some(Box::new(old.apply(parts, &descriptor)));
                 Ok(StorageReply::Done)
             }
             StorageOp::CheckEmpty { handle } => {
@@ -297,7 +298,14 @@ impl Storage {
         self.handles += 1;
         let handle = Handle(self.handles);
         let attributes = self.attributes_of(number, &stream);
-        let object = Object { handle, attributes, parent, name: name.clone(), stream: stream.clone() };
+        let object = Object {
+            handle,
+            attributes,
+            parent,
+            name: name.clone(),
+            stream: stream.clone(),
+            security: self.nodes.get(&number).and_then(|node| node.security.clone()),
+        };
         self.pins.insert(handle, Pin::Node { number, parent, name, stream, listing: None });
         object
     }
@@ -371,6 +379,7 @@ impl Storage {
             parent: ROOT,
             name: name.clone(),
             stream: Name::from(""),
+            security: None,
         };
         Ok(StorageReply::Resolved(Resolved::Found(object)))
     }
