@@ -107,6 +107,7 @@ struct LimitsSection {
     sessions_per_connection: Option<Spanned<u32>>,
     tree_connects_per_session: Option<Spanned<u32>>,
     opens_per_session: Option<Spanned<u32>>,
+    locks_per_open: Option<Spanned<u32>>,
     waiting_requests_per_connection: Option<Spanned<u32>>,
     credits: Option<Spanned<u32>>,
     io_size: Option<Spanned<u32>>,
@@ -270,6 +271,11 @@ fn limits(source: &Source<'_>, section: LimitsSection) -> Result<Limits, Wrong> 
             1..1_000_001,
             default.opens_per_session_max,
         )?,
+        locks_per_open_max: source.within(
+            section.locks_per_open,
+            1..1_000_001,
+            default.locks_per_open_max,
+        )?,
         async_requests_per_connection_max: source.within(
             section.waiting_requests_per_connection,
             1..65_537,
@@ -419,6 +425,7 @@ mod tests {
             sessions_per_connection = 2
             tree_connects_per_session = 3
             opens_per_session = 4
+            locks_per_open = 6
             waiting_requests_per_connection = 5
             credits = 512
             io_size = 1048576
@@ -445,6 +452,7 @@ mod tests {
             sessions_per_connection_max: 2,
             tree_connects_per_session_max: 3,
             opens_per_session_max: 4,
+            locks_per_open_max: 6,
             async_requests_per_connection_max: 5,
             credits_max: 512,
             io_size_max: 1 << 20,

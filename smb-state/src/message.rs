@@ -262,6 +262,8 @@ pub struct Terms {
     pub io_size_max: u32,
     /// Connection.ServerCapabilities includes encryption.
     pub encryption: bool,
+    /// Connection.ServerCapabilities includes several channels.
+    pub multi_channel: bool,
 }
 
 /// A request on its way to a session.

@@ -5,11 +5,11 @@ use smb_proto::access::AccessMask;
 use smb_proto::command::FileId;
 use smb_proto::command::ioctl::{CopyChunk, CopyChunkRequest, CopyChunkResponse, FsctlCode};
 
-use super::checked::Way;
+use super::checked::{Way, permits};
 use super::{OpenRequest, State};
 use crate::file::FileAsk;
 use crate::file::caching::Cause;
-use crate::file::permit::Permit;
+use crate::file::lock::Access;
 use crate::ids::{FileKey, OpenId};
 use crate::message::{Address, Answer, Finished, Message, Origin};
 use crate::request::Ioctl;
@@ -122,22 +122,27 @@ impl Shard {
         Ok(())
     }
 
-    /// Nothing that the copy would spoil may be cached, of the target and then of the source.
+    /// Nothing that a chunk would spoil may be cached, and no lock be in its way, of the target and then of the source.
     fn copy_check(&mut self, mut copying: Box<Copying>, turn: &mut Turn<'_>) {
-        let (id, cause, permitted) = match copying.stage {
-            Stage::CheckingTarget => (copying.target, Cause::Write, Permit { read: false, write: true }),
-            Stage::CheckingSource => (copying.source, Cause::Read, Permit { read: true, write: false }),
+        if copying.next >= copying.chunks.len() {
+            return self.end_copy(copying, NtStatus::SUCCESS, 0, turn);
+        }
+        let (id, cause) = match copying.stage {
+            Stage::CheckingTarget => (copying.target, Cause::Write),
+            Stage::CheckingSource => (copying.source, Cause::Read),
             Stage::Copying => return self.copy_next(copying, turn),
         };
+        let (write, access) = (cause == Cause::Write, copying.access());
         let Some(open) = self.opens.get_mut(&id) else { return };
-        if open.permit.covers(permitted) {
-            open.permitted += 1;
-            copying.let_through(Way::Permitted);
+        if permits(open.permit, cause) {
+            open.under_permit.begin(write);
+            copying.let_through(Way::Permitted { write });
             return self.copy_check(copying, turn);
         }
-        let (file, behind) = (open.file, copying.origin.behind());
+        let (file, behind, holds) = (open.file, copying.origin.behind(), copying.ways != [Way::Free; 2]);
         let asker = self.wait(Wait::Copy(copying));
-        turn.post(Address::File(file), Message::AskFile(FileAsk::Check { open: id, cause, behind }, asker));
+        let ask = FileAsk::Check { open: id, cause, access, holds, behind };
+        turn.post(Address::File(file), Message::AskFile(ask, asker));
     }
 
     /// A file answered whether the copy may go on.
@@ -151,20 +156,18 @@ impl Shard {
                 if let Some(open) = self.opens.get_mut(&copying.asking()) {
                     open.permit = *permit;
                 }
-                copying.let_through(Way::Checked);
+                let way = Way::Checked(copying.access());
+                copying.let_through(way);
                 self.copy_check(copying, turn);
             }
-            Answer::Refused(status) => self.end_copy(&copying, *status, 0, turn),
-            _ => self.end_copy(&copying, NtStatus::INTERNAL_ERROR, 0, turn),
+            Answer::Refused(status) => self.end_copy(copying, *status, 0, turn),
+            _ => self.end_copy(copying, NtStatus::INTERNAL_ERROR, 0, turn),
         }
     }
 
     fn copy_next(&mut self, copying: Box<Copying>, turn: &mut Turn<'_>) {
         let handles = self.opens.get(&copying.source).zip(self.opens.get(&copying.target));
-        let Some((source, target)) = handles else { return };
-        let Some(chunk) = copying.chunks.get(copying.next) else {
-            return self.end_copy(&copying, NtStatus::SUCCESS, 0, turn);
-        };
+        let Some(((source, target), chunk)) = handles.zip(copying.chunks.get(copying.next)) else { return };
         let op = StorageOp::Copy {
             source: source.handle,
             source_offset: chunk.source_offset,
@@ -190,17 +193,19 @@ impl Shard {
         match reply {
             StorageReply::Written { length } if length == wanted => {
                 copying.done = copying.done.saturating_add(length);
+                self.end_ways(&mut copying, turn);
                 copying.next += 1;
-                self.copy_next(copying, turn);
+                copying.stage = Stage::CheckingTarget;
+                self.copy_check(copying, turn);
             }
             // The source ends inside the chunk: nothing of it counts (MS-SMB2 3.3.5.15.6).
-            StorageReply::Written { .. } => self.end_copy(&copying, NtStatus::INVALID_VIEW_SIZE, 0, turn),
-            StorageReply::Failed(status) => self.end_copy(&copying, status, 0, turn),
-            _ => self.end_copy(&copying, NtStatus::INTERNAL_ERROR, 0, turn),
+            StorageReply::Written { .. } => self.end_copy(copying, NtStatus::INVALID_VIEW_SIZE, 0, turn),
+            StorageReply::Failed(status) => self.end_copy(copying, status, 0, turn),
+            _ => self.end_copy(copying, NtStatus::INTERNAL_ERROR, 0, turn),
         }
     }
 
-    fn end_copy(&mut self, copying: &Copying, status: NtStatus, partial: u32, turn: &mut Turn<'_>) {
+    fn end_copy(&mut self, mut copying: Box<Copying>, status: NtStatus, partial: u32, turn: &mut Turn<'_>) {
         let chunks_written = u32::try_from(copying.next).unwrap_or(u32::MAX);
         let response = CopyChunkResponse {
             chunks_written,
@@ -214,11 +219,16 @@ impl Shard {
             open.wrote = true;
         }
         answer_copy(copying.origin, copying.file_id, copying.code, status, response, turn);
-        let [target_way, source_way] = copying.ways;
-        self.way_is_done(copying.target, target_way, turn);
-        self.way_is_done(copying.source, source_way, turn);
+        self.end_ways(&mut copying, turn);
         self.outstanding_done(copying.source, turn);
         self.outstanding_done(copying.target, turn);
+    }
+
+    /// A chunk is done, or given up.
+    fn end_ways(&mut self, copying: &mut Copying, turn: &mut Turn<'_>) {
+        let [target_way, source_way] = std::mem::replace(&mut copying.ways, [Way::Free; 2]);
+        self.way_is_done(copying.target, target_way, turn);
+        self.way_is_done(copying.source, source_way, turn);
     }
 }
 
@@ -226,6 +236,14 @@ impl Copying {
     /// The open whose file is asked.
     fn asking(&self) -> OpenId {
         if self.stage == Stage::CheckingTarget { self.target } else { self.source }
+    }
+
+    /// What is asked for.
+    fn access(&self) -> Option<Access> {
+        let chunk = self.chunks.get(self.next)?;
+        let write = self.stage == Stage::CheckingTarget;
+        let offset = if write { chunk.target_offset } else { chunk.source_offset };
+        Access::new(offset, u64::from(chunk.length), write)
     }
 
     fn let_through(&mut self, way: Way) {

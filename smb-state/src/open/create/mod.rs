@@ -29,9 +29,10 @@ use smb_proto::security::descriptor::SecurityDescriptor;
 use smb_proto::security::sid::Sid;
 use smb_proto::{FileTime, Name};
 
+use super::lock::LockSequences;
 use super::{Open, State};
 use crate::file::caching::{CacheKey, Cached, LeaseV2, Want};
-use crate::file::permit::Permit;
+use crate::file::permit::{Permit, UnderPermit};
 use crate::file::{FileAsk, Link};
 use crate::ids::{FileKey, FileNumber, Handle, OpenId, SessionId, ShardId};
 use crate::message::{Address, Answer, ClientAsk, Execution, Finished, Message, Origin};
@@ -659,8 +660,8 @@ impl Creating {
             ea_index: 1,
             listing: false,
             permit: Permit::default(),
-            permitted: 0,
-            draining: false,
+            under_permit: UnderPermit::default(),
+            lock_sequences: LockSequences::default(),
             lease: None,
             parent_lease: None,
             wrote: false,
