@@ -23,6 +23,8 @@ use crate::response::{Body, Response};
 use crate::shard::Shard;
 use crate::storage::{Attributes, Kind, Object, Resolved, StorageOp, StorageReply, VolumeCaps};
 
+mod notify;
+
 const CONNECTION: ConnectionId = ConnectionId::new(ShardId(0), 1);
 
 fn config() -> Config {
