@@ -51,6 +51,8 @@ pub(crate) struct ShareSettings {
     pub(crate) path: PathBuf,
     pub(crate) read_only: bool,
     pub(crate) encrypt: bool,
+    /// Listings leave out what the user may not read.
+    pub(crate) access_based: bool,
     /// `None`: every user.
     pub(crate) users: Option<Vec<String>>,
 }
@@ -119,6 +121,8 @@ struct ShareSection {
     #[serde(default)]
     read_only: bool,
     encrypt: Option<Spanned<bool>>,
+    #[serde(default)]
+    access_based_enumeration: bool,
     users: Option<Vec<Spanned<String>>>,
 }
 
@@ -316,7 +320,14 @@ fn shares(
         }
         let users = section.users.map(|users| check_user_names(source, users)).transpose()?;
         let encrypt = section.encrypt.is_some_and(Spanned::into_inner);
-        shares.push(ShareSettings { name, path, read_only: section.read_only, encrypt, users });
+        shares.push(ShareSettings {
+            name,
+            path,
+            read_only: section.read_only,
+            encrypt,
+            access_based: section.access_based_enumeration,
+            users,
+        });
     }
     Ok(shares)
 }
@@ -372,6 +383,7 @@ mod tests {
             path: "/tmp".into(),
             read_only: false,
             encrypt: false,
+            access_based: false,
             users: None,
         };
         assert_eq!(settings, Settings { shares: vec![share], ..Settings::default() });

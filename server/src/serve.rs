@@ -45,7 +45,8 @@ pub(crate) fn run(arguments: &ServeArguments) -> Outcome<()> {
         tracing::warn!("{note}");
     }
     let name = settings.name.clone().unwrap_or_else(host_name);
-    let mut site = Site::new(&name, Arc::new(BlockingPool::new(BLOCKING_THREADS_MAX)));
+    let domain = smb_state::security::account_domain(&start.server_guid);
+    let mut site = Site::new(&name, domain, Arc::new(BlockingPool::new(BLOCKING_THREADS_MAX)));
     let shares = site.shares(&settings.shares)?;
     let core = core_config(&settings, &start, shares);
     let handle = listen(&settings, |listen| ServerConfig {
@@ -97,7 +98,9 @@ fn shares_of_command_line(arguments: &ServeArguments) -> Outcome<Vec<ShareSettin
             return Err(Failure::new(format!("{} is not a directory that can be reached", path.display())));
         }
         let (read_only, path) = (arguments.read_only, path.clone());
-        shares.push(ShareSettings { name: name.into(), path, read_only, encrypt: false, users: None });
+        let name = name.into();
+        let (encrypt, access_based) = (false, false);
+        shares.push(ShareSettings { name, path, read_only, encrypt, access_based, users: None });
     }
     if shares.is_empty() {
         return Err(Failure::new("nothing to serve: give a directory, --share NAME=PATH or --config FILE"));

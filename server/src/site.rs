@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use smb_proto::rpc::srvsvc::ShareType;
 use smb_proto::rpc::{ServerDescription, ShareDescription};
+use smb_proto::security::Sid;
 use smb_proto::{FileTime, Name};
 use smb_state::config::{Allowed, Share};
 use smb_state::ids::{ShareId, VolumeId};
@@ -22,6 +23,9 @@ use crate::failure::{About, Outcome};
 const IPC_SHARE: ShareId = ShareId(0);
 const IPC_VOLUME: VolumeId = VolumeId(0);
 
+/// SHI1005_FLAGS_ACCESS_BASED_DIRECTORY_ENUM (MS-SRVS 2.2.4.29).
+const ACCESS_BASED_DIRECTORY_ENUM: u32 = 0x0800;
+
 /// Gives shares and volumes their numbers. A share keeps its number as long as the server runs, also while it is gone;
 /// a volume stays open, because opens on it may outlive its share.
 pub(crate) struct Site {
@@ -29,18 +33,20 @@ pub(crate) struct Site {
     offload: Arc<dyn Offload>,
     pipe_caps: VolumeCaps,
     facts: Arc<Facts>,
+    account_domain: Sid,
     shares: BTreeMap<Name, ShareId>,
     by_path: BTreeMap<PathBuf, (VolumeId, VolumeCaps)>,
 }
 
 impl Site {
-    pub(crate) fn new(server_name: &str, offload: Arc<dyn Offload>) -> Self {
+    pub(crate) fn new(server_name: &str, account_domain: Sid, offload: Arc<dyn Offload>) -> Self {
         let volumes = Arc::new(VolumeTable::new());
         let facts = Arc::new(Facts::new(server_name));
         let pipes = Pipes::new(Arc::clone(&facts) as _);
         let pipe_caps = pipes.caps();
         volumes.insert(IPC_VOLUME, Arc::new(pipes));
-        Self { volumes, offload, pipe_caps, facts, shares: BTreeMap::new(), by_path: BTreeMap::new() }
+        let (shares, by_path) = (BTreeMap::new(), BTreeMap::new());
+        Self { volumes, offload, pipe_caps, facts, account_domain, shares, by_path }
     }
 
     /// The volumes, also those that are added later.
@@ -82,6 +88,7 @@ impl Site {
                 caps,
                 read_only: share.read_only,
                 encrypted: share.encrypt,
+                access_based: share.access_based,
                 allowed: match &share.users {
                     Some(users) => Allowed::Named(users.iter().map(|user| user.as_str().into()).collect()),
                     None => Allowed::Users,
@@ -93,7 +100,8 @@ impl Site {
     }
 
     fn open(&self, path: &Path) -> Outcome<Arc<dyn Driver>> {
-        let driver = Posix::new(path, PosixOptions::default(), Arc::clone(&self.offload)).about_path(path)?;
+        let options = PosixOptions { account_domain: Some(self.account_domain), ..PosixOptions::default() };
+        let driver = Posix::new(path, options, Arc::clone(&self.offload)).about_path(path)?;
         Ok(Arc::new(driver))
     }
 
@@ -106,6 +114,7 @@ impl Site {
             caps: self.pipe_caps,
             read_only: false,
             encrypted: false,
+            access_based: false,
             allowed: Allowed::Everyone,
         }
     }
@@ -135,7 +144,8 @@ impl Facts {
 
 fn describe(share: &Share) -> ShareDescription {
     let kind = if share.caps.pipes { ShareType::IPC.with(ShareType::SPECIAL) } else { ShareType::DISK };
-    ShareDescription { name: share.name.clone(), kind, ..ShareDescription::default() }
+    let flags = if share.access_based { ACCESS_BASED_DIRECTORY_ENUM } else { 0 };
+    ShareDescription { name: share.name.clone(), kind, flags, ..ShareDescription::default() }
 }
 
 impl PipeEnvironment for Facts {
@@ -156,13 +166,20 @@ mod tests {
     use super::*;
 
     fn share(name: &str, path: &Path) -> ShareSettings {
-        ShareSettings { name: name.into(), path: path.into(), read_only: false, encrypt: false, users: None }
+        ShareSettings {
+            name: name.into(),
+            path: path.into(),
+            read_only: false,
+            encrypt: false,
+            access_based: false,
+            users: None,
+        }
     }
 
     #[test]
     fn shares_keep_their_numbers_over_reloads() {
         let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let mut site = Site::new("TEST", Arc::new(Inline));
+        let mut site = Site::new("TEST", Sid::BUILTIN_USERS, Arc::new(Inline));
         let before = site.shares(&[share("a", one.path()), share("b", one.path())]).unwrap();
         assert_eq!(before[0].id, IPC_SHARE);
         assert!(before[0].caps.pipes && !before[1].caps.pipes);
@@ -182,7 +199,7 @@ mod tests {
     #[test]
     fn a_directory_that_is_gone_changes_nothing() {
         let one = tempfile::tempdir().unwrap();
-        let mut site = Site::new("TEST", Arc::new(Inline));
+        let mut site = Site::new("TEST", Sid::BUILTIN_USERS, Arc::new(Inline));
         let failure =
             site.shares(&[share("a", one.path()), share("b", Path::new("/nowhere/at/all"))]).unwrap_err();
         assert!(failure.to_string().contains("share b: /nowhere/at/all"), "{failure}");

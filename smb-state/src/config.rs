@@ -168,6 +168,8 @@ pub struct Share {
     pub read_only: bool,
     /// Every request must be encrypted.
     pub encrypted: bool,
+    /// Listings leave out what the user may not read (Share.DoAccessBasedDirectoryEnumeration).
+    pub access_based: bool,
     /// Who may connect.
     pub allowed: Allowed,
 }

@@ -10,6 +10,7 @@
 //!
 //! * [`event`], [`action`], [`request`], [`response`], [`storage`], [`timer`], [`ids`], [`config`]: what passes in and out
 //! * [`endpoint`]: a connection's keys, hashes and codec; shares no state with the shard
+//! * [`security`]: who asks, and what security descriptors grant
 //! * [`message`]: what machines say to each other, within a shard and between shards
 //! * [`connection`], [`session`], [`open`], [`mod@file`], [`namespace`], [`client`]: the machines
 //! * [`watch`]: change notification, which every shard takes part in
@@ -27,6 +28,7 @@ pub mod namespace;
 pub mod open;
 pub mod request;
 pub mod response;
+pub mod security;
 pub mod session;
 pub mod shard;
 pub mod slots;

@@ -29,9 +29,9 @@ use smb_proto::create_context::{LeaseKey, LeaseState};
 use smb_proto::{Name, NtStatus};
 
 use crate::event::Identity;
-use crate::file::FileAsk;
 use crate::file::caching::{Cached, Notice};
 use crate::file::permit::Permit;
+use crate::file::{FileAsk, Removal};
 use crate::ids::{
     BufferId, ConnectionId, FileKey, MessageId, OpenId, SessionId, ShardId, Token, TreeId, VolumeId,
 };
@@ -215,8 +215,8 @@ pub enum Answer {
     Again,
     /// The open is closed.
     Closed {
-        /// It was the last through a name whose delete is pending: remove that name (or the stream), then tell the file.
-        remove: bool,
+        /// It was the last through a name (or of a stream) whose delete is pending: remove that, then tell the file.
+        remove: Option<Removal>,
     },
     /// Whether the file's delete is pending.
     Pending(bool),

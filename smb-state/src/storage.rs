@@ -4,7 +4,8 @@
 use smb_proto::attributes::FileAttributes;
 use smb_proto::fscc::class::FileInfoClass;
 use smb_proto::fscc::ea::FullEa;
-use smb_proto::security::descriptor::SecurityDescriptor;
+use smb_proto::security::descriptor::{SecurityDescriptor, SecurityInformation};
+use smb_proto::security::sid::Sid;
 use smb_proto::{FileTime, Name, NtStatus};
 
 use crate::ids::{BufferId, FileNumber, Handle, VolumeId};
@@ -84,6 +85,9 @@ pub struct Object {
     pub name: Name,
     /// The stream as the volume stores it; empty for the unnamed stream.
     pub stream: Name,
+    /// The security descriptor, where one is stored. What has none grants everything to everybody who comes through the
+    /// share ([`crate::security::default_descriptor`]).
+    pub security: Option<Box<SecurityDescriptor>>,
 }
 
 /// Where a name led.
@@ -129,6 +133,43 @@ pub struct SetAttributes {
     pub change: Option<FileTime>,
     /// DOS attributes (DIRECTORY and the like, which say what an object is, are ignored).
     pub dos: Option<FileAttributes>,
+    /// From now on, and for this change itself where it does not name the time.
+    pub kept: Kept,
+}
+
+impl SetAttributes {
+    /// Whether anything changes for an object that has these DOS attributes; if not, the change time stays as well.
+    #[must_use]
+    pub fn changes(&self, dos: FileAttributes) -> bool {
+        // What an object is can't be set, and NORMAL only says that nothing is.
+        let settable = |dos: FileAttributes| {
+            dos.without(FileAttributes::DIRECTORY)
+                .without(FileAttributes::NORMAL)
+                .without(FileAttributes::SPARSE_FILE)
+        };
+        self.creation.or(self.last_access).or(self.last_write).or(self.change).is_some()
+            || self.dos.is_some_and(|wanted| settable(wanted) != settable(dos))
+    }
+}
+
+/// Times that stay as they are whatever is done through a handle (MS-FSA 2.1.1.6: UserSetAccessTime and its siblings). Only
+/// what names such a time itself moves it; what is done through other handles does as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Kept {
+    /// Last access time.
+    pub access: bool,
+    /// Last write time.
+    pub write: bool,
+    /// Change time.
+    pub change: bool,
+}
+
+impl Kept {
+    /// Whether everything moves as usual.
+    #[must_use]
+    pub fn is_nothing(self) -> bool {
+        self == Self::default()
+    }
 }
 
 /// What a new object starts with.
@@ -140,8 +181,10 @@ pub struct Initial {
     pub eas: Vec<FullEa>,
     /// Bytes to set aside.
     pub allocation: u64,
-    /// Security descriptor, where the volume stores them.
+    /// Security descriptor, where the volume stores them: owner, group and lists.
     pub security: Option<Box<SecurityDescriptor>>,
+    /// Who makes it: the owner that [`StorageOp::Security`] tells of while no descriptor is stored.
+    pub owner: Option<Sid>,
 }
 
 /// A listing's request (MS-SMB2 2.2.33). The driver encodes the entries itself, in the class asked for, so that names
@@ -158,6 +201,8 @@ pub struct Listing {
     pub single: bool,
     /// Bytes that the answer may have.
     pub length_max: u32,
+    /// Leave out what this user may not read ([`crate::security::may_see`]).
+    pub visible_to: Option<Box<smb_proto::security::Token>>,
 }
 
 /// One request to a volume's driver. The core names payloads by number (`B = BufferId`); a driver is handed the bytes
@@ -223,7 +268,8 @@ pub enum StorageOp<B = BufferId> {
         /// Bytes at most.
         length: u32,
     },
-    /// Write data. Answer: [`StorageReply::Written`].
+    /// Write data. Whoever asks for the last write time may be told of the one before until the handle is closed, flushed,
+    /// changed in another way, or its times are settled ([`StorageOp::SettleTimes`]). Answer: [`StorageReply::Written`].
     Write {
         /// The object.
         handle: Handle,
@@ -241,12 +287,19 @@ pub enum StorageOp<B = BufferId> {
         /// The object.
         handle: Handle,
     },
+    /// From now on tell the last write time that the writes so far have left. Answer: [`StorageReply::Attributes`].
+    SettleTimes {
+        /// The object.
+        handle: Handle,
+        /// The last write time is that of now, unless the handle keeps it.
+        now: bool,
+    },
     /// Metadata. Answer: [`StorageReply::Attributes`].
     Attributes {
         /// The object.
         handle: Handle,
     },
-    /// Change times and attributes. Answer: [`StorageReply::Done`].
+    /// Change times and attributes, and say which times the handle keeps. Answer: [`StorageReply::Done`].
     SetAttributes {
         /// The object.
         handle: Handle,
@@ -300,15 +353,18 @@ pub enum StorageOp<B = BufferId> {
         /// Which.
         eas: Vec<FullEa>,
     },
-    /// The security descriptor. Answer: [`StorageReply::Security`].
+    /// The security descriptor; the default one, with the owner, where none is stored. Answer:
+    /// [`StorageReply::Security`].
     Security {
         /// The object.
         handle: Handle,
     },
-    /// Replace the parts that are present in `descriptor`. Answer: [`StorageReply::Done`].
+    /// Replace parts of the security descriptor, as [`SecurityDescriptor::apply`] does. Answer: [`StorageReply::Done`].
     SetSecurity {
         /// The object.
         handle: Handle,
+        /// Which.
+        parts: SecurityInformation,
         /// The new parts.
         descriptor: Box<SecurityDescriptor>,
     },
@@ -329,7 +385,7 @@ pub enum StorageOp<B = BufferId> {
         /// Replace a file of that name.
         replace: bool,
     },
-    /// Rename a stream. Answer: [`StorageReply::Done`].
+    /// Rename a stream. One that is replaced must be empty, else INVALID_PARAMETER. Answer: [`StorageReply::Done`].
     RenameStream {
         /// The stream.
         handle: Handle,
@@ -349,10 +405,15 @@ pub enum StorageOp<B = BufferId> {
         /// Replace a file of that name.
         replace: bool,
     },
-    /// Remove the link (or the stream) by which the object was opened. Handles stay usable. Answer:
+    /// Remove the link by which the object was opened, whichever stream of it. Handles stay usable. Answer:
     /// [`StorageReply::Done`]; DIRECTORY_NOT_EMPTY.
     Unlink {
         /// The object.
+        handle: Handle,
+    },
+    /// Remove a named stream. Handles stay usable. Answer: [`StorageReply::Done`].
+    UnlinkStream {
+        /// The stream.
         handle: Handle,
     },
     /// Size and free space. Answer: [`StorageReply::Volume`].
@@ -397,6 +458,11 @@ pub enum StorageOp<B = BufferId> {
         target_offset: u64,
         /// Bytes.
         length: u32,
+    },
+    /// What waits in a pipe, and what it has room for. Answer: [`StorageReply::Pipe`].
+    PipeState {
+        /// The pipe.
+        handle: Handle,
     },
     /// Write one message to a pipe and read the answer. Answer: [`StorageReply::Read`], or BUFFER_OVERFLOW with
     /// [`StorageReply::ReadPartly`].
@@ -465,6 +531,23 @@ pub enum StorageReply<B = BufferId> {
     Volume(VolumeInfo),
     /// Ranges with data.
     Ranges(Vec<Range>),
+    /// The state of a pipe.
+    Pipe(PipeState),
+}
+
+/// The state of a pipe, seen from the client's end (MS-FSCC 2.4.38).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PipeState {
+    /// Bytes that can be read now.
+    pub readable: u32,
+    /// Bytes that can be written and wait for the server's side at most.
+    pub inbound_quota: u32,
+    /// Bytes of these that are free.
+    pub writable: u32,
+    /// Bytes that can wait to be read at most.
+    pub outbound_quota: u32,
+    /// Nothing more will come: the server's side has given the pipe up.
+    pub is_broken: bool,
 }
 
 /// A stream of a file.
@@ -543,6 +626,7 @@ impl<B> StorageOp<B> {
             Self::Close { handle } => StorageOp::Close { handle },
             Self::Read { handle, offset, length } => StorageOp::Read { handle, offset, length },
             Self::Flush { handle } => StorageOp::Flush { handle },
+            Self::SettleTimes { handle, now } => StorageOp::SettleTimes { handle, now },
             Self::Attributes { handle } => StorageOp::Attributes { handle },
             Self::SetAttributes { handle, set } => StorageOp::SetAttributes { handle, set },
             Self::SetEndOfFile { handle, size } => StorageOp::SetEndOfFile { handle, size },
@@ -553,7 +637,9 @@ impl<B> StorageOp<B> {
             Self::Eas { handle } => StorageOp::Eas { handle },
             Self::SetEas { handle, eas } => StorageOp::SetEas { handle, eas },
             Self::Security { handle } => StorageOp::Security { handle },
-            Self::SetSecurity { handle, descriptor } => StorageOp::SetSecurity { handle, descriptor },
+            Self::SetSecurity { handle, parts, descriptor } => {
+                StorageOp::SetSecurity { handle, parts, descriptor }
+            }
             Self::CheckEmpty { handle } => StorageOp::CheckEmpty { handle },
             Self::Rename { handle, parent, name, replace } => {
                 StorageOp::Rename { handle, parent, name, replace }
@@ -563,7 +649,9 @@ impl<B> StorageOp<B> {
             }
             Self::Link { handle, parent, name, replace } => StorageOp::Link { handle, parent, name, replace },
             Self::Unlink { handle } => StorageOp::Unlink { handle },
+            Self::UnlinkStream { handle } => StorageOp::UnlinkStream { handle },
             Self::Volume => StorageOp::Volume,
+            Self::PipeState { handle } => StorageOp::PipeState { handle },
             Self::AllocatedRanges { handle, offset, length, count_max } => {
                 StorageOp::AllocatedRanges { handle, offset, length, count_max }
             }
@@ -596,6 +684,7 @@ impl<B> StorageReply<B> {
             Self::Security(descriptor) => StorageReply::Security(descriptor),
             Self::Volume(info) => StorageReply::Volume(info),
             Self::Ranges(ranges) => StorageReply::Ranges(ranges),
+            Self::Pipe(state) => StorageReply::Pipe(state),
         }
     }
 }

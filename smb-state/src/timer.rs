@@ -1,6 +1,6 @@
 //! Timers. The core names a timer and how long; the adapter keeps the clock (R3).
 
-use crate::ids::{ConnectionId, FileKey, SessionId};
+use crate::ids::{ConnectionId, FileKey, OpenId, SessionId};
 
 /// What a timer is for; also its name: arming one that is armed moves it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -11,6 +11,8 @@ pub enum Timer {
     SessionExpiry(SessionId),
     /// A break of a file's oplocks and leases, by its number there, must be acknowledged before this.
     BreakAcknowledgment(FileKey, u32),
+    /// Until this nobody need be told that an open wrote.
+    WriteTime(OpenId),
 }
 
 /// How often a timer's name was armed before; tells a stale expiry from a real one.

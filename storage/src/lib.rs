@@ -5,7 +5,6 @@
 //! reused while the handle is open, see local changes, and never follow a name out of its root.
 
 pub mod conformance;
-mod descriptor;
 pub mod driver;
 mod ea;
 mod fault;

@@ -9,13 +9,14 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
 use bytes::Bytes;
+use smb_proto::rpc::pdu::FRAGMENT_MAX;
 use smb_proto::rpc::server::OUTPUT_MAX;
 use smb_proto::rpc::{PipeServer, ServerDescription, Service, service};
 use smb_proto::security::{Ace, AceFlags, Acl, SecurityDescriptor, Sid};
 use smb_proto::{AccessMask, FileAttributes, FileTime, Name, NtStatus, Payload};
 use smb_state::ids::FileNumber;
 use smb_state::storage::{
-    Attributes, Kind, Object, Requester, Resolved, StorageOp, StorageReply, VolumeCaps,
+    Attributes, Kind, Object, PipeState, Requester, Resolved, StorageOp, StorageReply, VolumeCaps,
 };
 
 use crate::driver::{Completion, Driver};
@@ -66,6 +67,20 @@ type Answers = Vec<(Completion, StorageReply<Payload>)>;
 impl Pipe {
     fn queued(&self) -> usize {
         self.messages.iter().map(Vec::len).sum()
+    }
+
+    /// A service takes what is written at once, as long as there is room for its answers.
+    fn state(&self) -> PipeState {
+        let bytes = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
+        let queued = self.queued();
+        let is_open = !self.is_broken && queued <= OUTPUT_MAX;
+        PipeState {
+            readable: bytes(queued),
+            inbound_quota: FRAGMENT_MAX.into(),
+            writable: if is_open { FRAGMENT_MAX.into() } else { 0 },
+            outbound_quota: bytes(OUTPUT_MAX),
+            is_broken: self.is_broken,
+        }
     }
 
     /// Feeds the service and hands what it says to those who wait. The status tells that the client broke the protocol.
@@ -184,7 +199,8 @@ impl Pipes {
             Node::Pipe { service, .. } => Name::from(service.pipe_name()),
         };
         let handle = self.handles.insert(Arc::new(node));
-        Ok(Resolved::Found(Object { handle, attributes, parent: ROOT, name, stream: Name::default() }))
+        let stream = Name::default();
+        Ok(Resolved::Found(Object { handle, attributes, parent: ROOT, name, stream, security: None }))
     }
 
     fn close(&self, node: &Node) {
@@ -267,6 +283,10 @@ impl Pipes {
                 self.close(&*self.handles.remove(handle)?);
                 StorageReply::Done
             }
+            StorageOp::PipeState { handle } => match &*node(handle)? {
+                Node::Root => return Err(NtStatus::INVALID_DEVICE_REQUEST.into()),
+                Node::Pipe { state, .. } => StorageReply::Pipe(lock(state).state()),
+            },
             StorageOp::Flush { handle } => {
                 node(handle)?;
                 StorageReply::Done

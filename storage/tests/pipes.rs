@@ -192,3 +192,26 @@ fn only_the_services_have_pipes() {
     client.close(root.handle);
     assert!(client.caps().pipes);
 }
+
+#[test]
+fn a_pipe_tells_what_waits_in_it() {
+    let (_facts, _driver, client) = pipes(&[]);
+    let handle = client.find("srvsvc").handle;
+    assert!(client.open(handle, true, true).is_ok());
+    let state = || match client.call(StorageOp::PipeState { handle }) {
+        StorageReply::Pipe(state) => state,
+        other => panic!("{other:?}"),
+    };
+    let idle = state();
+    assert_eq!((idle.readable, idle.is_broken, idle.writable), (0, false, idle.inbound_quota));
+    let mut request = Vec::new();
+    PipeClient::new(Service::Srvsvc, 4280).bind(&mut request);
+    assert_eq!(client.write(handle, 0, &request), Ok(request.len()));
+    let waiting = state().readable;
+    assert!(waiting > 0);
+    let answer = client.read(handle, 0, 4280).unwrap();
+    assert_eq!((answer.len(), state().readable), (waiting as usize, 0));
+    assert!(client.write(handle, 0, &[0xFF; 64]).is_err());
+    assert!(state().is_broken && state().writable == 0);
+    client.close(handle);
+}

@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use smb_proto::security::{Acl, SecurityDescriptor, SecurityInformation, Sid};
 use smb_proto::{FileAttributes, Name, NtStatus};
+use smb_state::ids::Handle;
 use smb_state::storage::{Initial, Kind, Resolved, StorageOp, StorageReply};
 use storage::conformance::{self, Client};
 use storage::offload::{Inline, Threads};
@@ -192,6 +194,62 @@ fn modes_are_read_only_marks() {
     assert!(!client.attributes(object.handle).dos.contains(FileAttributes::READONLY));
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
     client.close(object.handle);
+}
+
+/// A volume of users below S-1-5-21-1-2-3.
+fn volume_of_users(root: &Path) -> (Arc<Posix>, Client, Sid) {
+    let domain = Sid::new(5, &[21, 1, 2, 3]).unwrap();
+    let (driver, client) =
+        volume_with(root, PosixOptions { account_domain: Some(domain), ..PosixOptions::default() });
+    (driver, client, domain)
+}
+
+fn security(client: &Client, handle: Handle) -> SecurityDescriptor {
+    let StorageReply::Security(descriptor) = client.call(StorageOp::Security { handle }) else { panic!() };
+    *descriptor
+}
+
+#[test]
+fn of_a_makers_ownership_a_number_is_kept() {
+    let root = tempfile::tempdir().unwrap();
+    let (_, client, domain) = volume_of_users(root.path());
+    let make = |name: &str, owner: Sid| {
+        let parent = client.find("");
+        let initial = Initial { owner: Some(owner), ..Initial::default() };
+        let made = client.create_with(parent.handle, &name.into(), Kind::File, initial).unwrap();
+        client.close(parent.handle);
+        assert_eq!(made.security, None);
+        let owner = security(&client, made.handle).owner.unwrap();
+        client.close(made.handle);
+        owner
+    };
+    let ann = domain.child(1001).unwrap();
+    assert_eq!(make("ann", ann), ann);
+    // Everybody else's file is whose the file system says it is.
+    let local = Sid::UNIX_USERS.child(fs::metadata(root.path()).unwrap().uid()).unwrap();
+    assert_eq!(make("other", Sid::ANONYMOUS), local);
+    fs::write(root.path().join("theirs"), "x").unwrap();
+    let theirs = client.find("theirs");
+    assert_eq!(security(&client, theirs.handle).owner, Some(local));
+    client.close(theirs.handle);
+}
+
+#[test]
+fn a_descriptor_that_cannot_be_read_protects() {
+    let root = tempfile::tempdir().unwrap();
+    let (_, client, domain) = volume_of_users(root.path());
+    let file = client.file("f", b"x");
+    let owner = domain.child(1001).unwrap();
+    let descriptor = Box::new(SecurityDescriptor::new(owner, owner, Acl::default()));
+    let parts = SecurityInformation::DACL;
+    assert_eq!(client.done(StorageOp::SetSecurity { handle: file.handle, parts, descriptor }), Ok(()));
+    client.close(file.handle);
+    let path = root.path().join("f");
+    rustix::fs::setxattr(&path, c"user.leasehold.sd", b"junk", rustix::fs::XattrFlags::empty()).unwrap();
+    let found = client.find("f");
+    assert_eq!(found.security.as_ref().map(|security| security.dacl.clone()), Some(Some(Acl::default())));
+    assert_eq!(found.security.as_deref(), Some(&security(&client, found.handle)));
+    client.close(found.handle);
 }
 
 #[test]

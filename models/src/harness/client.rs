@@ -40,6 +40,7 @@ pub fn config(shards: u16, limits: Limits, pipes: bool) -> Config {
             caps,
             read_only: false,
             encrypted: false,
+            access_based: false,
             allowed: Allowed::Users,
         }],
     }

@@ -129,6 +129,7 @@ impl Volume {
             parent: link.0,
             name: link.1.clone(),
             stream: Name::default(),
+            security: None,
         };
         self.pins.insert(handle, Pin { number, link });
         object

@@ -35,7 +35,7 @@ flags! {
 }
 
 /// Who asks (MS-DTYP 2.5.2, the parts that the check uses).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Token {
     /// The user.
     pub user: Sid,

@@ -7,7 +7,7 @@ use smb_proto::{Name, NtStatus};
 
 use super::caching::{BadAck, Breaks, CacheKey, CacheRequest, Cause, Notice, Want, is_look};
 use super::permit::Permit;
-use super::{File, Grant, Link, share_mode};
+use super::{File, Grant, Link, Removal, share_mode};
 use crate::ids::{ConnectionId, FileKey, MessageId, OpenId, SessionId};
 use crate::message::{Address, Answer, Asker, Message};
 use crate::shard::{Shard, Turn};
@@ -48,13 +48,14 @@ pub enum FileAsk {
         /// The open.
         open: OpenId,
     },
-    /// What the last close had to remove is removed, or could not be.
-    Removed {
-        /// The link, if it was one.
-        link: Link,
-        /// The stream, if it was one; empty for the link itself.
-        stream: Name,
+    /// An open that deletes on close does not, after all: the directory has entries. Granted.
+    KeepOnClose {
+        /// The open.
+        open: OpenId,
     },
+    /// What the last close had to remove is removed, or could not be. [`Answer::Closed`]: with a stream gone, it may be the
+    /// link's turn.
+    Removed(Removal),
     /// Set or clear the delete disposition of an open's link or stream. Granted.
     Dispose {
         /// The open.
@@ -83,6 +84,22 @@ pub enum FileAsk {
         open: OpenId,
         /// The name.
         link: Link,
+    },
+    /// The stream of an open is about to get another name, folded. Granted, or refused; when granted, the end is told.
+    BeginStreamRename {
+        /// The open.
+        open: OpenId,
+        /// The name.
+        stream: Name,
+    },
+    /// The stream of an open has another name now, or could not get it. Granted.
+    EndStreamRename {
+        /// The open.
+        open: OpenId,
+        /// The name.
+        stream: Name,
+        /// It has it.
+        done: bool,
     },
     /// A name is about to come into this directory by a rename, which uses it as an open of it would. Granted, or refused
     /// with SHARING_VIOLATION.
@@ -156,7 +173,10 @@ impl FileAsk {
             Self::CheckRename { behind, .. } => *behind,
             Self::Close { .. }
             | Self::Abandon { .. }
-            | Self::Removed { .. }
+            | Self::KeepOnClose { .. }
+            | Self::Removed(_)
+            | Self::BeginStreamRename { .. }
+            | Self::EndStreamRename { .. }
             | Self::IsPending { .. }
             | Self::Renamed { .. }
             | Self::CheckEntry { .. }
@@ -176,7 +196,10 @@ impl FileAsk {
         match self {
             Self::Close { .. }
             | Self::Abandon { .. }
-            | Self::Removed { .. }
+            | Self::KeepOnClose { .. }
+            | Self::Removed(_)
+            | Self::BeginStreamRename { .. }
+            | Self::EndStreamRename { .. }
             | Self::Renamed { .. }
             | Self::Replaced { .. }
             | Self::Done { .. }
@@ -309,7 +332,9 @@ impl File {
                     }
                     Err(BadAck::TooMuch) => Answer::Refused(NtStatus::INVALID_OPLOCK_PROTOCOL),
                 };
-                Self::acknowledged(waiting.asker, answer, breaks, effects)
+                let verdict = Self::acknowledged(waiting.asker, answer, breaks, effects);
+                self.match_permit(*open, effects);
+                verdict
             }
             FileAsk::AcknowledgeLease { key, state } => {
                 let mut breaks = Breaks::default();
@@ -323,7 +348,10 @@ impl File {
             }
             FileAsk::Close { .. }
             | FileAsk::Abandon { .. }
-            | FileAsk::Removed { .. }
+            | FileAsk::KeepOnClose { .. }
+            | FileAsk::Removed(_)
+            | FileAsk::BeginStreamRename { .. }
+            | FileAsk::EndStreamRename { .. }
             | FileAsk::IsPending { .. }
             | FileAsk::Renamed { .. }
             | FileAsk::CheckEntry { .. }
@@ -353,13 +381,25 @@ impl File {
                 self.release_caching(*open, effects);
                 self.grants.remove(open);
             }
-            FileAsk::Removed { link, stream } => {
-                if stream.is_empty() {
-                    self.deletes.remove(link);
-                } else {
-                    self.stream_deletes.remove(stream);
+            FileAsk::KeepOnClose { open } => {
+                if let Some(grant) = self.grants.get_mut(open) {
+                    grant.delete_on_close = false;
                 }
             }
+            FileAsk::Removed(Removal { link, stream }) => {
+                if stream.is_empty() {
+                    self.deletes.remove(link);
+                    return Answer::Closed { remove: None };
+                }
+                self.stream_deletes.remove(stream);
+                return Answer::Closed { remove: self.begin_link_removal(link) };
+            }
+            FileAsk::BeginStreamRename { open, stream } => {
+                if let Err(status) = self.begin_stream_rename(*open, stream) {
+                    return Answer::Refused(status);
+                }
+            }
+            FileAsk::EndStreamRename { open, stream, done } => self.end_stream_rename(*open, stream, *done),
             FileAsk::IsPending { open } => {
                 return Answer::Pending(self.grants.get(open).is_some_and(|grant| self.is_pending(grant)));
             }
@@ -430,7 +470,14 @@ impl File {
             Err(status) => Err(status),
             Ok(()) if self.caching.check_batch(grant.key, &grant.stream, cause, &mut breaks) => Ok(true),
             Ok(()) => match self.check_share_modes(grant) {
-                Ok(()) => Ok(self.caching.check(Some(grant.key), &grant.stream, cause, &mut breaks)),
+                Ok(()) => {
+                    let mut waits = self.caching.check(Some(grant.key), &grant.stream, cause, &mut breaks);
+                    if grant.delete_on_close {
+                        let key = Some(grant.key);
+                        waits |= self.caching.check(key, &grant.stream, Cause::Delete, &mut breaks);
+                    }
+                    Ok(waits)
+                }
                 Err(status) => {
                     let eased =
                         self.caching.check(Some(grant.key), &grant.stream, Cause::ShareConflict, &mut breaks);

@@ -165,6 +165,8 @@ struct Breaking {
     to: LeaseState,
     /// What it will be told next, if less.
     then: LeaseState,
+    /// Another break went before it.
+    chained: bool,
     /// The number of its timer.
     number: u32,
 }
@@ -224,6 +226,12 @@ impl Holder {
         self.form == Form::Oplock
     }
 
+    /// Whether an operation under the holder's own key breaks it all the same: a level II oplock goes with its own writes
+    /// (MS-FSA 2.1.4.12).
+    fn breaks_itself(&self, cause: Cause) -> bool {
+        self.is_oplock() && !self.state.contains(W) && cause == Cause::Write
+    }
+
     /// What `cause` takes from these rights.
     fn loses(&self, cause: Cause) -> LeaseState {
         let everything = LeaseState::READ_HANDLE_WRITE;
@@ -255,28 +263,28 @@ impl Holder {
         }
     }
 
-    /// Whether an operation that takes `lost` away must wait until it is gone (S30).
-    fn holds_up(&self, lost: LeaseState) -> bool {
-        self.state.intersects(lost.without(R))
-    }
-
-    /// Takes rights away. Returns whether the operation must wait.
-    fn take(&mut self, key: CacheKey, lost: LeaseState, next: &mut u32, breaks: &mut Breaks) -> bool {
+    /// Takes away what `cause` spoils. Returns whether the operation must wait until it is gone: for W and H, not for R (S30).
+    fn take(&mut self, key: CacheKey, cause: Cause, next: &mut u32, breaks: &mut Breaks) -> bool {
+        let lost = self.loses(cause);
+        // A chain of breaks, once somebody waits for it, is gone through to its end before anybody opens.
+        let chained = self.breaking.is_some_and(|breaking| breaking.chained) && !lost.is_empty();
+        let waits_for_chain = chained && matches!(cause, Cause::Open { .. });
         if !self.state.intersects(lost) {
-            return false;
+            return waits_for_chain;
         }
-        let waits = self.holds_up(lost);
+        let waits = self.state.intersects(lost.without(R));
         if let Some(breaking) = &mut self.breaking {
             breaking.then = legal(breaking.then.without(lost));
-            return waits;
+            return waits || waits_for_chain;
         }
         let to = legal(self.state.without(lost));
-        self.begin(key, to, next, breaks);
+        self.begin(key, Breaking { to, then: to, chained: false, number: 0 }, next, breaks);
         waits
     }
 
-    /// Tells the client of a break to `to`.
-    fn begin(&mut self, key: CacheKey, to: LeaseState, next: &mut u32, breaks: &mut Breaks) {
+    /// Tells the client of a break.
+    fn begin(&mut self, key: CacheKey, breaking: Breaking, next: &mut u32, breaks: &mut Breaks) {
+        let to = breaking.to;
         let acknowledge = self.state.intersects(W.with(H));
         if !self.is_oplock() {
             self.epoch = self.epoch.wrapping_add(1);
@@ -287,7 +295,7 @@ impl Holder {
         if acknowledge {
             let number = *next;
             *next = next.wrapping_add(1);
-            self.breaking = Some(Breaking { to, then: to, number });
+            self.breaking = Some(Breaking { number, ..breaking });
             breaks.begun.push(number);
         } else {
             self.state = to;
@@ -314,7 +322,9 @@ impl Holder {
         self.state = state;
         let left = legal(LeaseState(state.0 & breaking.then.0));
         if left != state {
-            self.begin(key, left, next, breaks);
+            // A chain of breaks goes step by step: RWH, RH, R, none.
+            let step = if state.contains(H) && left.is_empty() { R } else { left };
+            self.begin(key, Breaking { to: step, then: left, chained: true, number: 0 }, next, breaks);
         }
     }
 
@@ -354,9 +364,9 @@ impl Caching {
     ) -> bool {
         let mut waits = false;
         for (other, holder) in &mut self.holders {
-            if Some(*other) != key && holder.stream == *stream {
-                let lost = holder.loses(cause);
-                waits |= holder.take(*other, lost, &mut self.next, breaks);
+            let concerned = Some(*other) != key || holder.breaks_itself(cause);
+            if concerned && holder.stream == *stream {
+                waits |= holder.take(*other, cause, &mut self.next, breaks);
             }
         }
         waits
@@ -374,8 +384,7 @@ impl Caching {
         for (other, holder) in &mut self.holders {
             let batch = holder.is_oplock() && holder.state.contains(H);
             if *other != key && batch && holder.stream == *stream {
-                let lost = holder.loses(cause);
-                waits |= holder.take(*other, lost, &mut self.next, breaks);
+                waits |= holder.take(*other, cause, &mut self.next, breaks);
             }
         }
         waits
@@ -385,6 +394,15 @@ impl Caching {
     pub(crate) fn others_hold(&self, key: CacheKey, stream: &Name, rights: LeaseState) -> bool {
         self.holders.iter().any(|(other, holder)| {
             *other != key && holder.stream == *stream && holder.state.intersects(rights)
+        })
+    }
+
+    /// Whether a write under this key breaks something.
+    pub(crate) fn write_breaks(&self, key: CacheKey, stream: &Name) -> bool {
+        self.holders.iter().any(|(other, holder)| {
+            (*other != key || holder.breaks_itself(Cause::Write))
+                && holder.stream == *stream
+                && !holder.state.is_empty()
         })
     }
 
@@ -420,10 +438,12 @@ impl Caching {
         let held = self.holders.get(&request.key).map(|holder| (holder.state, holder.breaking.is_some()));
         let (state, breaking) = held.unwrap_or((NONE, false));
         let asked = legal(asked);
-        // Less than everything asked for is given, but never less than what is held (3.3.1.4).
+        // A new lease gets as much of what it asks for as there is; one that is held is promoted to all of it, or not (3.3.1.4).
         let offers = [asked, asked.without(W), asked.without(H), asked.without(W.with(H))];
+        let offers = if state.is_empty() { &offers[..] } else { &offers[..1] };
         let promoted = offers
-            .into_iter()
+            .iter()
+            .copied()
             .filter(|_| !breaking && asked.contains(state))
             .find(|offer| offer.contains(state) && self.can_grant(*offer, request))
             .unwrap_or(state);
@@ -452,6 +472,13 @@ impl Caching {
         if state.is_empty() {
             return true;
         }
+        // Handle caching and level II do not go together (MS-FSA 2.1.5.18.2).
+        if state.contains(H) && self.others_have_oplocks(request) {
+            return false;
+        }
+        if matches!(request.want, Want::Oplock(_)) && others(H) {
+            return false;
+        }
         if state.contains(W) && (!request.alone || others(R)) {
             return false;
         }
@@ -459,6 +486,15 @@ impl Caching {
             return false;
         }
         !others(W) && !(request.locked && !state.contains(W))
+    }
+
+    fn others_have_oplocks(&self, request: &CacheRequest<'_>) -> bool {
+        self.holders.iter().any(|(other, holder)| {
+            *other != request.key
+                && holder.is_oplock()
+                && holder.stream == *request.stream
+                && !holder.state.is_empty()
+        })
     }
 
     /// An open is gone: its key's rights go with the last one.
@@ -479,7 +515,11 @@ impl Caching {
         breaks: &mut Breaks,
     ) -> Result<OplockLevel, BadAck> {
         let holder = self.holders.get_mut(&key).ok_or(BadAck::NotBreaking)?;
-        let Some(breaking) = holder.breaking else { return Err(BadAck::NotBreaking) };
+        let Some(breaking) = holder.breaking else {
+            // Level II goes without an acknowledgment: one that comes all the same is none that the protocol has.
+            let gone = holder.state.is_empty();
+            return Err(if gone { BadAck::TooMuch } else { BadAck::NotBreaking });
+        };
         let fits = matches!(kept, OplockLevel::NONE | OplockLevel::II) && breaking.to.contains(rights(kept));
         let state = if fits { rights(kept) } else { NONE };
         holder.settle(key, state, &mut self.next, breaks);

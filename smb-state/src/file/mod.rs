@@ -20,6 +20,7 @@ pub mod ask;
 pub mod caching;
 pub mod permit;
 pub mod share_mode;
+mod streams;
 
 pub use ask::FileAsk;
 use ask::Waiting;
@@ -50,6 +51,17 @@ pub struct File {
     caching: Caching,
     /// Asks that wait for a break or for I/O under way, oldest first.
     waiting: VecDeque<Waiting>,
+    /// Names that streams are getting, folded: nothing opens a stream of that name meanwhile.
+    replacing_streams: BTreeSet<Name>,
+}
+
+/// What a last close has to remove, by the names that the file knows it by: they may have changed since the open was made.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Removal {
+    /// The link.
+    pub link: Link,
+    /// The named stream; empty when the link itself goes, and with the last one the file.
+    pub stream: Name,
 }
 
 /// How far a delete is.
@@ -91,6 +103,7 @@ impl File {
         self.grants.is_empty()
             && self.waiting.is_empty()
             && self.replacing.is_empty()
+            && self.replacing_streams.is_empty()
             && !self
                 .deletes
                 .values()
@@ -105,6 +118,9 @@ impl File {
         if !grant.stream.is_empty() && self.stream_deletes.contains_key(&grant.stream) {
             return Err(NtStatus::DELETE_PENDING);
         }
+        if !grant.stream.is_empty() && self.replacing_streams.contains(&grant.stream) {
+            return Err(NtStatus::SHARING_VIOLATION);
+        }
         Ok(())
     }
 
@@ -116,8 +132,8 @@ impl File {
         }
     }
 
-    fn close(&mut self, open: OpenId) -> bool {
-        let Some(grant) = self.grants.remove(&open) else { return false };
+    fn close(&mut self, open: OpenId) -> Option<Removal> {
+        let grant = self.grants.remove(&open)?;
         if grant.delete_on_close {
             self.dispose(&grant, true);
         }
@@ -127,14 +143,9 @@ impl File {
             && let Some(delete @ Delete::Pending) = self.stream_deletes.get_mut(&grant.stream)
         {
             *delete = Delete::Removing;
-            return true;
+            return Some(Removal { link: grant.link, stream: grant.stream });
         }
-        let link_is_last = !self.grants.values().any(|other| other.link == grant.link);
-        if link_is_last && let Some(delete @ Delete::Pending) = self.deletes.get_mut(&grant.link) {
-            *delete = Delete::Removing;
-            return true;
-        }
-        false
+        self.begin_link_removal(&grant.link)
     }
 
     fn dispose(&mut self, grant: &Grant, delete: bool) {

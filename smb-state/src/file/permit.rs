@@ -35,7 +35,17 @@ impl File {
     /// What an open may do without asking, as things are. A write must break what others cache for reading.
     pub(super) fn permit_for(&self, grant: &Grant) -> Permit {
         let others = |rights| self.caching.others_hold(grant.key, &grant.stream, rights);
-        Permit { read: !others(LeaseState::WRITE_CACHING), write: !others(LeaseState::READ_HANDLE_WRITE) }
+        Permit {
+            read: !others(LeaseState::WRITE_CACHING),
+            write: !self.caching.write_breaks(grant.key, &grant.stream),
+        }
+    }
+
+    /// An open's own rights changed: level II goes with its own writes, so they have to ask.
+    pub(super) fn match_permit(&mut self, open: OpenId, effects: &mut Vec<Effect>) {
+        if let Some(permit) = self.grants.get(&open).map(|grant| self.permit_for(grant)) {
+            self.restrict(permit, |other, _| other == open, effects);
+        }
     }
 
     /// Leaves the concerned opens no more than `allowed`. Returns whether nothing is under way any more that would need more.

@@ -25,6 +25,10 @@ fn grant(access: AccessMask, share: ShareAccess) -> Grant {
     }
 }
 
+fn removal(name: &str, stream: &str) -> Removal {
+    Removal { link: link(name), stream: Name::from(stream) }
+}
+
 const ALL: ShareAccess = ShareAccess(7);
 
 #[test]
@@ -63,10 +67,10 @@ fn a_pending_delete_bites_at_the_last_close_through_the_link() {
     assert_eq!(file.check_deletes(&grant(AccessMask::READ_ATTRIBUTES, ALL)), Err(NtStatus::DELETE_PENDING));
     let other_link = Grant { link: link("B"), ..grant(AccessMask::READ_ATTRIBUTES, ALL) };
     assert_eq!(file.check_deletes(&other_link), Ok(()));
-    assert!(!file.close(OpenId(1)), "another open came by the same link");
-    assert!(file.close(OpenId(2)), "the last one removes it");
+    assert_eq!(file.close(OpenId(1)), None, "another open came by the same link");
+    assert_eq!(file.close(OpenId(2)), Some(removal("A", "")), "the last one removes it");
     assert_eq!(file.check_deletes(&grant(AccessMask::READ_ATTRIBUTES, ALL)), Err(NtStatus::DELETE_PENDING));
-    assert!(!file.close(OpenId(3)));
+    assert_eq!(file.close(OpenId(3)), None);
     assert!(!file.is_idle(), "the removal is under way");
 }
 
@@ -76,7 +80,7 @@ fn delete_on_close_becomes_pending_when_its_own_open_closes() {
     file.grants.insert(OpenId(1), Grant { delete_on_close: true, ..grant(AccessMask::DELETE, ALL) });
     file.grants.insert(OpenId(2), grant(AccessMask::READ_DATA, ALL));
     assert_eq!(file.check_deletes(&grant(AccessMask::READ_DATA, ALL)), Ok(()));
-    assert!(!file.close(OpenId(1)));
+    assert_eq!(file.close(OpenId(1)), None);
     assert_eq!(file.check_deletes(&grant(AccessMask::READ_DATA, ALL)), Err(NtStatus::DELETE_PENDING));
     let second = file.grants[&OpenId(2)].clone();
     file.dispose(&second, false);
@@ -96,6 +100,60 @@ fn a_stream_goes_alone() {
     file.dispose(&stream, true);
     assert_eq!(file.check_deletes(&stream), Err(NtStatus::DELETE_PENDING));
     assert_eq!(file.check_deletes(&grant(AccessMask::READ_DATA, ALL)), Ok(()));
-    assert!(file.close(OpenId(1)));
-    assert!(!file.close(OpenId(2)));
+    assert_eq!(file.close(OpenId(1)), Some(removal("A", "S")));
+    assert_eq!(file.close(OpenId(2)), None);
+}
+
+#[test]
+fn a_file_goes_with_the_last_open_of_any_of_its_streams() {
+    let mut file = File::default();
+    let stream = Grant { stream: Name::from("S"), ..grant(AccessMask::DELETE, ALL) };
+    file.grants.insert(OpenId(1), stream.clone());
+    file.grants.insert(OpenId(2), grant(AccessMask::DELETE, ALL));
+    file.dispose(&grant(AccessMask::DELETE, ALL), true);
+    assert_eq!(file.close(OpenId(2)), None, "a stream is open");
+    assert_eq!(file.close(OpenId(1)), Some(removal("A", "")), "the link goes, not the stream");
+    // With both pending the stream goes first: another link may keep the file.
+    let mut file = File::default();
+    file.grants.insert(OpenId(1), stream.clone());
+    file.dispose(&stream, true);
+    file.dispose(&grant(AccessMask::DELETE, ALL), true);
+    assert_eq!(file.close(OpenId(1)), Some(removal("A", "S")));
+    assert_eq!(file.begin_link_removal(&link("A")), Some(removal("A", "")));
+}
+
+#[test]
+fn what_a_last_close_removes_has_the_name_of_now() {
+    let mut file = File::default();
+    file.grants.insert(OpenId(1), grant(AccessMask::DELETE, ALL));
+    file.grants.insert(OpenId(2), Grant { delete_on_close: true, ..grant(AccessMask::DELETE, ALL) });
+    file.rename(OpenId(1), &link("B"));
+    assert_eq!(file.close(OpenId(1)), None);
+    assert_eq!(file.close(OpenId(2)), Some(removal("B", "")));
+}
+
+#[test]
+fn opens_follow_the_rename_of_their_stream() {
+    let mut file = File::default();
+    let stream = |name: &str| Grant { stream: Name::from(name), ..grant(AccessMask::DELETE, ALL) };
+    file.grants.insert(OpenId(1), stream("S"));
+    file.grants.insert(OpenId(2), stream("S"));
+    file.grants.insert(OpenId(3), stream("T"));
+    let taken = Err(NtStatus::INVALID_PARAMETER);
+    assert_eq!(file.begin_stream_rename(OpenId(1), &Name::from("T")), taken, "it is open");
+    assert_eq!(file.begin_stream_rename(OpenId(1), &Name::from("U")), Ok(()));
+    assert_eq!(file.begin_stream_rename(OpenId(3), &Name::from("U")), taken, "it is being taken");
+    assert_eq!(file.check_deletes(&stream("U")), Err(NtStatus::SHARING_VIOLATION));
+    file.end_stream_rename(OpenId(1), &Name::from("U"), false);
+    assert_eq!(
+        (file.check_deletes(&stream("U")), &file.grants[&OpenId(1)].stream),
+        (Ok(()), &Name::from("S"))
+    );
+    assert_eq!(file.begin_stream_rename(OpenId(1), &Name::from("U")), Ok(()));
+    file.end_stream_rename(OpenId(1), &Name::from("U"), true);
+    assert_eq!(file.grants[&OpenId(2)].stream, Name::from("U"));
+    file.dispose(&stream("U"), true);
+    assert_eq!(file.begin_stream_rename(OpenId(1), &Name::from("V")), Err(NtStatus::DELETE_PENDING));
+    assert_eq!(file.close(OpenId(1)), None);
+    assert_eq!(file.close(OpenId(2)), Some(removal("A", "U")));
 }

@@ -10,13 +10,14 @@ use smb_proto::command::close::{Flags, Request, Response};
 use smb_proto::command::create::CreateOptions;
 
 use super::{OpenRequest, State};
-use crate::file::FileAsk;
+use crate::file::{FileAsk, Removal};
 use crate::ids::{ConnectionId, OpenId};
 use crate::message::{Address, Answer, Finished, Message, Origin};
 use crate::namespace::NamespaceAsk;
 use crate::response::Body;
 use crate::shard::{Shard, Turn, Wait};
 use crate::storage::{Attributes, Requester, StorageOp, StorageReply};
+use crate::timer::Timer;
 
 /// A CLOSE to answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,8 +30,9 @@ pub struct Closer {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Closing {
     pub(crate) open: OpenId,
-    requester: Requester,
+    pub(crate) requester: Requester,
     attributes: Option<Attributes>,
+    pub(crate) removing: Option<Removal>,
 }
 
 impl Shard {
@@ -57,6 +59,7 @@ impl Shard {
                     self.cancel_waits_of(id, turn);
                 }
                 self.end_watch(id, NtStatus::NOTIFY_CLEANUP, turn);
+                self.disarm(Timer::WriteTime(id), turn);
                 if self.opens.get(&id).is_some_and(|open| open.outstanding == 0) {
                     self.begin_close(id, turn);
                 }
@@ -71,12 +74,11 @@ impl Shard {
         let connection = closers.front().map_or(ConnectionId(0), |closer| closer.origin.connection);
         let requester =
             Requester { volume: open.volume(), session: open.session, connection, share: open.share };
-        let closing = Closing { open: id, requester: requester.clone(), attributes: None };
-        if closers.iter().any(|closer| closer.wants_attributes) {
-            let op = StorageOp::Attributes { handle: open.handle };
-            self.submit(requester, op, Wait::CloseAttributes(Box::new(closing)), turn);
-        } else {
-            self.tell_file_closed(closing, turn);
+        let closing = Closing { open: id, requester: requester.clone(), attributes: None, removing: None };
+        let wants_attributes = closers.iter().any(|closer| closer.wants_attributes);
+        match open.last_words(wants_attributes) {
+            Some(op) => self.submit(requester, op, Wait::CloseAttributes(Box::new(closing)), turn),
+            None => self.leave_file(closing, turn),
         }
     }
 
@@ -89,20 +91,34 @@ impl Shard {
         if let StorageReply::Attributes(attributes) = reply {
             closing.attributes = Some(attributes);
         }
-        self.tell_file_closed(closing, turn);
+        self.leave_file(closing, turn);
     }
 
-    fn tell_file_closed(&mut self, closing: Closing, turn: &mut Turn<'_>) {
+    fn leave_file(&mut self, closing: Closing, turn: &mut Turn<'_>) {
+        if self.opens.get(&closing.open).is_some_and(super::Open::deletes_directory) {
+            self.doom_closing(closing, turn);
+        } else {
+            self.tell_file_closed(closing, turn);
+        }
+    }
+
+    pub(crate) fn tell_file_closed(&mut self, closing: Closing, turn: &mut Turn<'_>) {
         let Some(file) = self.opens.get(&closing.open).map(|open| open.file) else { return };
         let open = closing.open;
         let asker = self.wait(Wait::CloseTold(Box::new(closing)));
         turn.post(Address::File(file), Message::AskFile(FileAsk::Close { open }, asker));
     }
 
-    pub(crate) fn on_close_told(&mut self, closing: Closing, answer: &Answer, turn: &mut Turn<'_>) {
+    pub(crate) fn on_close_told(&mut self, mut closing: Closing, answer: &Answer, turn: &mut Turn<'_>) {
         let Some(open) = self.opens.get(&closing.open) else { return };
-        if matches!(answer, Answer::Closed { remove: true }) {
-            let op = StorageOp::Unlink { handle: open.handle };
+        if let Answer::Closed { remove: Some(removal) } = answer {
+            let handle = open.handle;
+            let op = if removal.stream.is_empty() {
+                StorageOp::Unlink { handle }
+            } else {
+                StorageOp::UnlinkStream { handle }
+            };
+            closing.removing = Some(removal.clone());
             let requester = closing.requester.clone();
             return self.submit(requester, op, Wait::CloseUnlink(Box::new(closing)), turn);
         }
@@ -113,13 +129,19 @@ impl Shard {
         self.close_handle(closing, turn);
     }
 
-    pub(crate) fn on_close_unlinked(&mut self, closing: Closing, turn: &mut Turn<'_>) {
+    pub(crate) fn on_close_unlinked(&mut self, mut closing: Closing, turn: &mut Turn<'_>) {
         let Some(open) = self.opens.get(&closing.open) else { return };
-        let ask = FileAsk::Removed { link: open.link.clone(), stream: open.stream.clone() };
-        let directory = (open.is_directory()).then_some(open.file.number);
         let (file, volume) = (open.file, open.volume());
+        let Some(removal) = closing.removing.take() else { return };
+        if !removal.stream.is_empty() {
+            // The link's delete may have waited for the stream.
+            let asker = self.wait(Wait::CloseTold(Box::new(closing)));
+            return turn.post(Address::File(file), Message::AskFile(FileAsk::Removed(removal), asker));
+        }
+        // What a stream belongs to may be a directory.
+        let directory = (open.is_directory() || !open.stream.is_empty()).then_some(open.file.number);
         let asker = self.nobody();
-        turn.post(Address::File(file), Message::AskFile(ask, asker));
+        turn.post(Address::File(file), Message::AskFile(FileAsk::Removed(removal), asker));
         if let Some(directory) = directory {
             turn.post(
                 Address::Namespace(volume),

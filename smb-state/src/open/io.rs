@@ -204,12 +204,14 @@ impl Shard {
             write_through,
         };
         self.submit_checked(request, Cause::Write, op, Then::Write, turn);
+        self.note_write(request.open, turn);
         Ok(())
     }
 
     pub(crate) fn on_flush(&mut self, request: &OpenRequest, turn: &mut Turn<'_>) -> Result<(), NtStatus> {
-        let open = self.opens.get(&request.open).ok_or(NtStatus::FILE_CLOSED)?;
+        let open = self.opens.get_mut(&request.open).ok_or(NtStatus::FILE_CLOSED)?;
         open.check_any(AccessMask::WRITE_DATA.with(AccessMask::APPEND_DATA))?;
+        open.writes_are_told();
         let op = StorageOp::Flush { handle: open.handle };
         self.submit_checked(request, Cause::Read, op, Then::Flush, turn);
         Ok(())
@@ -240,14 +242,17 @@ impl Shard {
             return Err(NtStatus::OBJECT_NAME_INVALID);
         }
         open.listing = true;
+        let handle = open.handle;
+        let visible_to = self.trims_listings(&request.origin)?.map(Box::new);
         let listing = Listing {
             class,
             pattern: (!query.file_name.is_empty()).then(|| query.file_name.clone()),
             restart: reopen || query.flags.contains(QueryDirectoryFlags::RESTART_SCANS),
             single: query.flags.contains(QueryDirectoryFlags::RETURN_SINGLE_ENTRY),
             length_max: query.output_buffer_length,
+            visible_to,
         };
-        let op = StorageOp::List { handle: open.handle, listing: Box::new(listing) };
+        let op = StorageOp::List { handle, listing: Box::new(listing) };
         self.submit_for(request, op, Then::Listing, turn);
         Ok(())
     }
@@ -277,6 +282,7 @@ pub(crate) fn payload_of(reply: &StorageReply) -> Option<BufferId> {
         | StorageReply::Eas(_)
         | StorageReply::Security(_)
         | StorageReply::Volume(_)
-        | StorageReply::Ranges(_) => None,
+        | StorageReply::Ranges(_)
+        | StorageReply::Pipe(_) => None,
     }
 }

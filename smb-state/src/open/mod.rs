@@ -31,11 +31,13 @@ pub mod checked;
 pub mod close;
 pub mod copy;
 pub mod create;
+pub mod doom;
 pub mod io;
 pub mod ioctl;
 pub mod query;
 pub mod rename;
 pub mod set;
+pub mod times;
 
 /// An open.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -90,6 +92,8 @@ pub struct Open {
     pub(crate) held_breaks: Vec<(OpenId, Notice)>,
     /// The open's own delete-pending directory was announced to the namespace.
     pub(crate) doomed: bool,
+    /// Which times it keeps, and whether it wrote.
+    pub(crate) times: times::Times,
 }
 
 /// Where an open is in its life.
@@ -126,6 +130,17 @@ impl Open {
 
     pub(crate) fn volume(&self) -> VolumeId {
         self.file.volume
+    }
+
+    /// Its path with another stream.
+    pub(crate) fn path_with_stream(&self, stream: Option<&Name>) -> Name {
+        let file = self.path.units().split(|unit| *unit == u16::from(b':')).next().unwrap_or_default();
+        let mut units = file.to_vec();
+        if let Some(stream) = stream {
+            units.push(u16::from(b':'));
+            units.extend_from_slice(stream.units());
+        }
+        Name::from_units(units)
     }
 
     pub(crate) fn is_directory(&self) -> bool {

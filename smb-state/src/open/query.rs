@@ -31,7 +31,7 @@ use crate::message::{Address, Answer, Message};
 use crate::request::{Asked, QueryInfo};
 use crate::response::Body;
 use crate::shard::{Shard, Turn, Wait};
-use crate::storage::{Attributes, Kind, StorageOp, StorageReply, VolumeCaps, VolumeInfo};
+use crate::storage::{Attributes, Kind, PipeState, StorageOp, StorageReply, VolumeCaps, VolumeInfo};
 
 /// A query that is with storage.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -59,6 +59,9 @@ pub(crate) enum Query {
     },
     Security {
         parts: SecurityInformation,
+        length_max: u32,
+    },
+    Pipe {
         length_max: u32,
     },
 }
@@ -145,6 +148,10 @@ impl Shard {
             FileInfoClass::STREAM => {
                 let op = StorageOp::Streams { handle: open.handle };
                 self.submit_for(request, op, Then::Query(Query::Streams { length_max }), turn);
+            }
+            FileInfoClass::PIPE_LOCAL => {
+                let op = StorageOp::PipeState { handle: open.handle };
+                self.submit_for(request, op, Then::Query(Query::Pipe { length_max }), turn);
             }
             // Known to 3.1.1 only (3.3.5.20.1).
             FileInfoClass::NORMALIZED_NAME if request.execution.terms.dialect != Dialect::SMB_3_1_1 => {
@@ -238,6 +245,10 @@ impl Shard {
                     Some(information) => encoded(|out| information.emit_within(out, length_max as usize)),
                     None => (NtStatus::INVALID_INFO_CLASS, Body::Error),
                 }
+            }
+            (Query::Pipe { length_max }, StorageReply::Pipe(state)) => {
+                let information = FileInformation::PipeLocal(pipe_local(state));
+                encoded(|out| information.emit_within(out, length_max as usize))
             }
             (Query::Security { parts, length_max }, StorageReply::Security(descriptor)) => {
                 security_outcome(&descriptor, parts, length_max)
@@ -356,6 +367,24 @@ fn mode(options: CreateOptions) -> Mode {
     Mode(options.masked(kept).0)
 }
 
+/// A pipe of messages, in both directions, seen from the client's end. Each open is an instance of its own (MS-FSCC 2.4.38).
+fn pipe_local(pipe: PipeState) -> PipeLocalInformation {
+    const CONNECTED: u32 = 3;
+    const CLOSING: u32 = 4;
+    PipeLocalInformation {
+        pipe_type: 1,
+        configuration: 2,
+        maximum_instances: u32::MAX,
+        current_instances: 1,
+        inbound_quota: pipe.inbound_quota,
+        read_data_available: pipe.readable,
+        outbound_quota: pipe.outbound_quota,
+        write_quota_available: pipe.writable,
+        state: if pipe.is_broken { CLOSING } else { CONNECTED },
+        end: 0,
+    }
+}
+
 /// The path from the share's root, with a leading backslash.
 fn rooted(path: &Name) -> Name {
     let mut units = vec![u16::from(b'\\')];
@@ -419,18 +448,6 @@ fn file_information(
             FileInformation::Id(IdInformation { volume_serial_number, file_id })
         }
         FileInfoClass::PIPE => FileInformation::Pipe(PipeInformation { read_mode: 1, completion_mode: 0 }),
-        FileInfoClass::PIPE_LOCAL => FileInformation::PipeLocal(PipeLocalInformation {
-            pipe_type: 1,
-            configuration: 2,
-            maximum_instances: u32::MAX,
-            current_instances: 1,
-            inbound_quota: 4096,
-            read_data_available: 0,
-            outbound_quota: 4096,
-            write_quota_available: 4096,
-            state: 3,
-            end: 1,
-        }),
         _ => return None,
     })
 }

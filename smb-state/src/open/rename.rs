@@ -37,6 +37,8 @@ pub(crate) struct Renaming {
     requester: Requester,
     target: StreamPath,
     replace: bool,
+    /// The directory grants DELETE_CHILD.
+    may_replace: bool,
     is_link: bool,
     tries: u8,
     stage: Stage,
@@ -59,6 +61,7 @@ enum Stage {
     Reserving,
     AskingTarget,
     Moving,
+    AskingStream,
     MovingStream,
 }
 
@@ -83,12 +86,33 @@ impl Shard {
             open.outstanding += 1;
         }
         if renaming.target.is_root() && renaming.target.stream().is_some() {
-            self.rename_stream(renaming, turn);
+            renaming.stage = Stage::AskingStream;
+            self.ask_stream(renaming, turn);
         } else {
             renaming.stage = Stage::AskingSource;
             self.ask_source(renaming, turn);
         }
         Ok(())
+    }
+
+    fn ask_stream(&mut self, renaming: Box<Renaming>, turn: &mut Turn<'_>) {
+        let Some(file) = self.opens.get(&renaming.open).map(|open| open.file) else { return };
+        let ask = FileAsk::BeginStreamRename { open: renaming.open, stream: renaming.new_stream() };
+        let asker = self.wait(Wait::Rename(renaming));
+        turn.post(Address::File(file), Message::AskFile(ask, asker));
+    }
+
+    /// Tells the file how a stream's rename ended; what it granted is given back with that.
+    fn stream_rename_ended(&mut self, renaming: &Renaming, done: bool, turn: &mut Turn<'_>) {
+        let asker = self.nobody();
+        let Some(open) = self.opens.get_mut(&renaming.open) else { return };
+        let stream = renaming.new_stream();
+        if done {
+            open.stream = stream.clone();
+            open.path = open.path_with_stream(renaming.target.stream());
+        }
+        let ask = FileAsk::EndStreamRename { open: renaming.open, stream, done };
+        turn.post(Address::File(open.file), Message::AskFile(ask, asker));
     }
 
     fn rename_stream(&mut self, mut renaming: Box<Renaming>, turn: &mut Turn<'_>) {
@@ -142,11 +166,15 @@ impl Shard {
         match (renaming.stage, reply) {
             (Stage::ResolvingParent, StorageReply::Resolved(Resolved::Found(parent))) => {
                 let is_directory = parent.attributes.kind == Kind::Directory;
+                let verdict = self.check_entry(&mut renaming, &parent);
                 renaming.parent = Some(parent);
                 if !is_directory {
                     return self.end_rename(renaming, NtStatus::OBJECT_PATH_NOT_FOUND, turn);
                 }
-                self.ask_parent(renaming, turn);
+                match verdict {
+                    Ok(()) => self.ask_parent(renaming, turn),
+                    Err(status) => self.end_rename(renaming, status, turn),
+                }
             }
             (Stage::ResolvingTarget, StorageReply::Resolved(resolved)) => {
                 self.on_rename_target(renaming, resolved, turn);
@@ -155,6 +183,7 @@ impl Shard {
             (Stage::MovingStream, StorageReply::Done) => {
                 let stream = renaming.target.stream().cloned().unwrap_or_default();
                 self.report_stream_renamed(renaming.open, &stream, turn);
+                self.stream_rename_ended(&renaming, true, turn);
                 self.end_rename(renaming, NtStatus::SUCCESS, turn);
             }
             (Stage::Moving, StorageReply::Failed(NtStatus::OBJECT_NAME_COLLISION)) if renaming.replace => {
@@ -165,8 +194,29 @@ impl Shard {
                 self.forget_resolved(&renaming, resolved, turn);
                 self.end_rename(renaming, NtStatus::OBJECT_PATH_NOT_FOUND, turn);
             }
+            (Stage::MovingStream, reply) => {
+                self.stream_rename_ended(&renaming, false, turn);
+                let failed = if let StorageReply::Failed(status) = reply { Some(status) } else { None };
+                self.end_rename(renaming, failed.unwrap_or(NtStatus::INTERNAL_ERROR), turn);
+            }
             (_, StorageReply::Failed(status)) => self.end_rename(renaming, status, turn),
             (_, _) => self.end_rename(renaming, NtStatus::INTERNAL_ERROR, turn),
+        }
+    }
+
+    /// Whether a name may come into the directory (MS-FSA 2.1.5.15.6, 2.1.5.15.11).
+    fn check_entry(&self, renaming: &mut Renaming, parent: &Object) -> Result<(), NtStatus> {
+        let Origin { session, tree, .. } = renaming.origin;
+        let open = self.opens.get(&renaming.open).ok_or(NtStatus::FILE_CLOSED)?;
+        let needed = if open.is_directory() { AccessMask::ADD_SUBDIRECTORY } else { AccessMask::ADD_FILE };
+        let trees = self.sessions.get(&session).map(|session| &session.trees);
+        let maximal = trees.and_then(|trees| trees.get(&tree)).map(|tree| tree.maximal_access);
+        let rights = self.rights(session, parent.security.as_deref());
+        renaming.may_replace = rights.contains(AccessMask::DELETE_CHILD);
+        if maximal.unwrap_or_default().masked(rights).contains(needed) {
+            Ok(())
+        } else {
+            Err(NtStatus::ACCESS_DENIED)
         }
     }
 
@@ -196,7 +246,8 @@ impl Shard {
         match resolved {
             Resolved::Found(existing) => {
                 let same_link = existing.attributes.number == open.file.number && link == open.link;
-                let verdict = renaming.check_replace(&existing, same_link);
+                let rights = self.rights(renaming.origin.session, existing.security.as_deref());
+                let verdict = renaming.check_replace(&existing, same_link, rights);
                 renaming.existing = Some(existing);
                 if let Err(status) = verdict {
                     return self.end_rename(renaming, status, turn);
@@ -260,6 +311,7 @@ impl Shard {
             (Stage::AskingParent, Answer::Granted) => self.resolve_target(renaming, turn),
             (Stage::Reserving, Answer::Granted) => self.ask_target(renaming, turn),
             (Stage::AskingTarget, Answer::Granted) => self.move_link(renaming, turn),
+            (Stage::AskingStream, Answer::Granted) => self.rename_stream(renaming, turn),
             (Stage::Reserving, Answer::Again) => {
                 renaming.reserved = None;
                 self.resolve_parent(renaming, turn);
@@ -278,6 +330,7 @@ impl Shard {
                     | Stage::ResolvingParent
                     | Stage::ResolvingTarget
                     | Stage::Moving
+                    | Stage::AskingStream
                     | Stage::MovingStream => {}
                 }
                 self.end_rename(renaming, *status, turn);
@@ -436,8 +489,13 @@ impl Renaming {
         waits.then(|| Some((shard.opens.get(&self.open)?.file, self.origin, self.open))).flatten()
     }
 
+    /// The name that a stream gets, folded.
+    fn new_stream(&self) -> Name {
+        self.target.stream().map(Name::folded).unwrap_or_default()
+    }
+
     /// Whether what has the name may be replaced (MS-FSA 2.1.5.15.11).
-    fn check_replace(&self, existing: &Object, same_link: bool) -> Result<(), NtStatus> {
+    fn check_replace(&self, existing: &Object, same_link: bool, rights: AccessMask) -> Result<(), NtStatus> {
         use smb_proto::attributes::FileAttributes;
         if same_link {
             return if self.is_link { Err(NtStatus::OBJECT_NAME_COLLISION) } else { Ok(()) };
@@ -447,6 +505,7 @@ impl Renaming {
         }
         if existing.attributes.kind == Kind::Directory
             || existing.attributes.dos.contains(FileAttributes::READONLY)
+            || !(self.may_replace || rights.contains(AccessMask::DELETE))
         {
             return Err(NtStatus::ACCESS_DENIED);
         }
@@ -497,6 +556,7 @@ fn begin(
         requester: open.requester(&request.origin),
         target,
         replace: rename.flags.contains(RenameFlags::REPLACE_IF_EXISTS),
+        may_replace: false,
         is_link,
         tries: 0,
         stage: Stage::Freezing,

@@ -2,14 +2,14 @@
 //!
 //! Not done: volume information, quotas, short names, valid data length, POSIX delete semantics.
 
+use smb_proto::NtStatus;
 use smb_proto::access::AccessMask;
 use smb_proto::attributes::FileAttributes;
 use smb_proto::command::change_notify::CompletionFilter;
 use smb_proto::command::create::CreateOptions;
 use smb_proto::command::query_info::SecurityInformation;
-use smb_proto::fscc::file_info::{BasicInformation, DispositionFlags, SetFileInformation};
+use smb_proto::fscc::file_info::{DispositionFlags, SetFileInformation};
 use smb_proto::security::descriptor::SecurityDescriptor;
-use smb_proto::{FileTime, NtStatus};
 
 use super::checked::Way;
 use super::io::{Pending, Then};
@@ -21,11 +21,9 @@ use crate::message::{Address, Answer, Finished, Message, Origin};
 use crate::namespace::NamespaceAsk;
 use crate::request::{SetInfo, Setting};
 use crate::response::Body;
+use crate::security::{check_owner, with_specific_rights};
 use crate::shard::{Shard, Turn, Wait};
-use crate::storage::{Kind, SetAttributes, StorageOp, StorageReply};
-
-/// Attributes that a directory, and a file, can't be given.
-const NOT_FOR_DIRECTORIES: FileAttributes = FileAttributes::TEMPORARY;
+use crate::storage::{Kind, StorageOp, StorageReply};
 
 /// A setting that is with storage.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -85,14 +83,16 @@ impl Shard {
         let op = match information {
             SetFileInformation::Basic(basic) => {
                 open.check_any(AccessMask::WRITE_ATTRIBUTES)?;
-                StorageOp::SetAttributes { handle, set: basic_change(open, basic)? }
+                StorageOp::SetAttributes { handle, set: open.change_basic(basic)? }
             }
             SetFileInformation::EndOfFile(size) => {
                 check_size(open, *size)?;
+                open.writes_are_told();
                 StorageOp::SetEndOfFile { handle, size: *size }
             }
             SetFileInformation::Allocation(size) => {
                 check_size(open, *size)?;
+                open.writes_are_told();
                 StorageOp::SetAllocation { handle, size: *size }
             }
             SetFileInformation::FullEa(eas) => {
@@ -170,8 +170,12 @@ impl Shard {
         if !open.caps.security {
             return Err(NtStatus::NOT_SUPPORTED);
         }
-        let descriptor = Box::new(descriptor.select(parts));
-        let op = StorageOp::SetSecurity { handle: open.handle, descriptor };
+        if parts.contains(SecurityInformation::OWNER) {
+            let token = self.token(open.session).ok_or(NtStatus::USER_SESSION_DELETED)?;
+            check_owner(descriptor.owner.as_ref(), &token)?;
+        }
+        let descriptor = Box::new(with_specific_rights(descriptor));
+        let op = StorageOp::SetSecurity { handle: open.handle, parts, descriptor };
         self.submit_checked(request, Cause::Delete, op, Then::Set(Set::Plain), turn);
         Ok(())
     }
@@ -302,9 +306,11 @@ impl Shard {
 
     /// Clears the disposition; nothing was outstanding for it yet.
     fn tell_disposition(&mut self, id: OpenId, origin: Origin, delete: bool, turn: &mut Turn<'_>) {
-        self.spare_directory(id, turn);
         let Some(open) = self.opens.get_mut(&id) else { return };
         open.outstanding += 1;
+        // Another open may have announced the directory.
+        open.doomed = open.doomed || open.is_directory();
+        self.spare_directory(id, turn);
         self.ask_disposition(id, origin, delete, turn);
     }
 
@@ -339,34 +345,6 @@ fn check_size(open: &Open, size: u64) -> Result<(), NtStatus> {
         return Err(NtStatus::INVALID_PARAMETER);
     }
     Ok(())
-}
-
-/// Zero leaves a time as it is; all ones and all ones but one freeze and thaw automatic updates, which change nothing now
-/// (MS-FSCC 2.4.7). Attributes of zero stay as they are.
-fn basic_change(open: &Open, basic: &BasicInformation) -> Result<SetAttributes, NtStatus> {
-    let time = |time: FileTime| -> Result<Option<FileTime>, NtStatus> {
-        match time.0 {
-            0 | u64::MAX => Ok(None),
-            other if other == u64::MAX - 1 => Ok(None),
-            other if i64::try_from(other).is_err() => Err(NtStatus::INVALID_PARAMETER),
-            _ => Ok(Some(time)),
-        }
-    };
-    let attributes = basic.attributes;
-    let is_directory = open.kind == Kind::Directory;
-    if attributes.contains(FileAttributes::DIRECTORY) && !is_directory {
-        return Err(NtStatus::INVALID_PARAMETER);
-    }
-    if attributes.intersects(NOT_FOR_DIRECTORIES) && is_directory {
-        return Err(NtStatus::INVALID_PARAMETER);
-    }
-    Ok(SetAttributes {
-        creation: time(basic.creation_time)?,
-        last_access: time(basic.last_access_time)?,
-        last_write: time(basic.last_write_time)?,
-        change: time(basic.change_time)?,
-        dos: (!attributes.is_empty()).then_some(attributes),
-    })
 }
 
 /// FileModeInformation (MS-FSA 2.1.5.15.9): only these bits, and not both kinds of synchronous I/O.

@@ -98,6 +98,8 @@ pub(crate) struct TreeConnect {
     pub caps: VolumeCaps,
     /// Requests must be encrypted.
     pub encrypted: bool,
+    /// Listings leave out what the user may not read.
+    pub access_based: bool,
     /// Most that a request can get.
     pub maximal_access: AccessMask,
     /// Requests that are answered when its opens are closed; not empty: it takes no other request.

@@ -106,6 +106,10 @@ impl Shard {
         if share.encrypted {
             share_flags = share_flags.with(ShareFlags::ENCRYPT_DATA);
         }
+        if share.access_based {
+            // As 2.2.10 means it; 3.3.5.7 makes it depend on hashes of contents, which listings have nothing to do with.
+            share_flags = share_flags.with(ShareFlags::ACCESS_BASED_DIRECTORY_ENUM);
+        }
         session.trees.insert(
             tree,
             TreeConnect {
@@ -113,6 +117,7 @@ impl Shard {
                 volume: share.volume,
                 caps: share.caps,
                 encrypted: share.encrypted,
+                access_based: share.access_based,
                 maximal_access,
                 ending: Vec::new(),
                 revoked: false,

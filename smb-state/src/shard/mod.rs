@@ -261,6 +261,7 @@ impl Shard {
             }
             Timer::SessionExpiry(session) => self.on_session_expired(session),
             Timer::BreakAcknowledgment(file, number) => self.on_break_timeout(file, number, turn),
+            Timer::WriteTime(open) => self.on_write_time_due(open, turn),
         }
     }
 

@@ -23,7 +23,10 @@ use crate::response::{Body, Response};
 use crate::shard::Shard;
 use crate::storage::{Attributes, Kind, Object, Resolved, StorageOp, StorageReply, VolumeCaps};
 
+mod access;
+mod directories;
 mod notify;
+mod times;
 
 const CONNECTION: ConnectionId = ConnectionId::new(ShardId(0), 1);
 
@@ -42,9 +45,10 @@ fn config() -> Config {
             id: ShareId(1),
             name: Name::from("share"),
             volume: VolumeId(1),
-            caps: VolumeCaps { streams: true, hard_links: true, ..VolumeCaps::default() },
+            caps: VolumeCaps { streams: true, hard_links: true, security: true, ..VolumeCaps::default() },
             read_only: false,
             encrypted: false,
+            access_based: false,
             allowed: Allowed::Users,
         }],
     }
@@ -60,7 +64,11 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let shard = Shard::new(ShardId(0), Shared::new(config()));
+        Self::with(config())
+    }
+
+    fn with(config: Config) -> Self {
+        let shard = Shard::new(ShardId(0), Shared::new(config));
         let mut world = Self { shard, next_message: 0, session: SessionId(0), tree: TreeId(0) };
         world.step(Event::Accepted { connection: CONNECTION, peer: Peer(1) });
         world
@@ -230,6 +238,7 @@ fn object(name: &str, number: u64, handle: u64) -> Object {
         parent: FileNumber(1),
         name: Name::from(name),
         stream: Name::default(),
+        security: None,
     }
 }
 

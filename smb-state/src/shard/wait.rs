@@ -42,7 +42,13 @@ pub(crate) enum Wait {
     Disposed(Box<Disposing>),
     /// A shard, or the file, was told of a watch.
     Watch(Registering),
+    /// An open's write time becomes visible.
+    TimesSettled(OpenId),
     CloseAttributes(Box<Closing>),
+    /// The namespace was asked to keep names out of a directory that goes with its open.
+    CloseDoomed(Box<Closing>),
+    /// Storage was asked whether that directory is empty.
+    CloseEmpty(Box<Closing>),
     CloseTold(Box<Closing>),
     CloseUnlink(Box<Closing>),
     CloseHandle(Box<Closing>),
@@ -67,7 +73,10 @@ impl Wait {
             | Self::Acknowledge(_)
             | Self::Doom(_)
             | Self::Watch(_)
+            | Self::TimesSettled(_)
             | Self::CloseAttributes(_)
+            | Self::CloseDoomed(_)
+            | Self::CloseEmpty(_)
             | Self::CloseTold(_)
             | Self::CloseUnlink(_)
             | Self::CloseHandle(_) => None,
@@ -83,11 +92,13 @@ impl Shard {
             Wait::Request(pending) => self.on_request_reply(*pending, reply, turn),
             Wait::Rename(renaming) => self.on_rename_reply(renaming, reply, turn),
             Wait::Copy(copying) => self.on_copy_reply(copying, reply, turn),
+            Wait::TimesSettled(open) => self.outstanding_done(open, turn),
             Wait::CloseAttributes(closing) => self.on_close_attributes(*closing, reply, turn),
             Wait::CloseUnlink(closing) => {
-                self.report_unlinked(closing.open, &reply, turn);
+                self.report_unlinked(&closing, &reply, turn);
                 self.on_close_unlinked(*closing, turn);
             }
+            Wait::CloseEmpty(closing) => self.on_closing_empty(*closing, &reply, turn),
             Wait::CloseHandle(closing) => self.on_handle_closed(*closing, turn),
             Wait::Nothing => {
                 turn.release(payload_of(&reply));
@@ -104,6 +115,7 @@ impl Shard {
             | Wait::Doom(_)
             | Wait::Disposed(_)
             | Wait::Watch(_)
+            | Wait::CloseDoomed(_)
             | Wait::CloseTold(_) => debug_assert!(false, "storage answered what a machine was asked"),
         }
     }
@@ -124,10 +136,13 @@ impl Shard {
             Wait::Doom(disposing) => self.on_doom_answer(*disposing, &answer, turn),
             Wait::Disposed(disposing) => self.on_disposed(&disposing, &answer, turn),
             Wait::Watch(registering) => self.on_watch_answer(registering, &answer, turn),
+            Wait::CloseDoomed(closing) => self.on_closing_doomed(*closing, &answer, turn),
             Wait::CloseTold(closing) => self.on_close_told(*closing, &answer, turn),
             Wait::Nothing
             | Wait::Request(_)
+            | Wait::TimesSettled(_)
             | Wait::CloseAttributes(_)
+            | Wait::CloseEmpty(_)
             | Wait::CloseUnlink(_)
             | Wait::CloseHandle(_) => debug_assert!(false, "a machine answered what storage was asked"),
         }

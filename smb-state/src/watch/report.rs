@@ -11,6 +11,7 @@ use super::{Happening, News};
 use crate::ids::{FileNumber, OpenId, VolumeId};
 use crate::message::{Address, Message};
 use crate::open::Open;
+use crate::open::close::Closing;
 use crate::shard::{Shard, Turn};
 use crate::storage::{Kind, Object, SetAttributes, StorageOp, StorageReply};
 
@@ -63,6 +64,9 @@ pub(crate) fn changes_of(op: &StorageOp, of_stream: bool) -> CompletionFilter {
         | StorageOp::RenameStream { .. }
         | StorageOp::Link { .. }
         | StorageOp::Unlink { .. }
+        | StorageOp::UnlinkStream { .. }
+        | StorageOp::SettleTimes { .. }
+        | StorageOp::PipeState { .. }
         | StorageOp::Volume
         | StorageOp::AllocatedRanges { .. }
         | StorageOp::Copy { .. }
@@ -248,12 +252,12 @@ impl Shard {
     }
 
     /// The last close removed a name or a stream (MS-FSA 2.1.5.5, phase 5).
-    pub(crate) fn report_unlinked(&self, id: OpenId, reply: &StorageReply, turn: &mut Turn<'_>) {
-        let Some(open) = self.opens.get(&id) else { return };
+    pub(crate) fn report_unlinked(&self, closing: &Closing, reply: &StorageReply, turn: &mut Turn<'_>) {
+        let Some(open) = self.opens.get(&closing.open) else { return };
         if *reply != StorageReply::Done {
             return;
         }
-        if open.stream.is_empty() {
+        if closing.removing.as_ref().is_none_or(|removal| removal.stream.is_empty()) {
             self.report_of_open(open, Action::REMOVED, name_of(open.is_directory()), turn);
         } else {
             self.report_of_open(open, Action::REMOVED_STREAM, CompletionFilter::STREAM_NAME, turn);

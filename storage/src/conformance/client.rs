@@ -273,6 +273,7 @@ impl Client {
             restart: true,
             single: false,
             length_max,
+            visible_to: None,
         };
         loop {
             match self.list_once(handle, listing.clone()) {

@@ -142,6 +142,12 @@ fn streams_are_renamed(client: &Client) {
     assert_eq!(rename("A", false), Ok(()));
     assert_eq!(rename("c", false), Ok(()));
     assert_eq!(client.read(second.handle, 0, 100).as_deref(), Ok(&b"data of a"[..]), "followed");
+    let replaced = client.find("f:b");
+    if client.attributes(replaced.handle).end_of_file > 0 {
+        assert_eq!(rename("b", true), Err(NtStatus::INVALID_PARAMETER), "what is replaced is empty");
+        assert_eq!(client.done(StorageOp::SetEndOfFile { handle: replaced.handle, size: 0 }), Ok(()));
+    }
+    client.close(replaced.handle);
     assert_eq!(rename("b", true), Ok(()));
     let file = client.find("f");
     assert_eq!(streams(client, file.handle), [(String::new(), 0), ("b".into(), 9)]);
@@ -157,7 +163,7 @@ fn streams_are_removed(client: &Client) {
     client.put("f", b"unnamed");
     stream(client, "f", "s", b"data");
     let (stream, pinned) = (client.find("f:s"), client.find("f:s"));
-    assert_eq!(client.done(StorageOp::Unlink { handle: stream.handle }), Ok(()));
+    assert_eq!(client.done(StorageOp::UnlinkStream { handle: stream.handle }), Ok(()));
     assert!(client.exists("f") && !client.exists("f:s"));
     assert_eq!(client.read(stream.handle, 0, 10).as_deref(), Ok(&b"data"[..]), "handles stay usable");
     assert_eq!(client.write(stream.handle, 4, b"!"), Ok(1));

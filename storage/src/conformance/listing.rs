@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use smb_proto::fscc::class::FileInfoClass;
 use smb_proto::fscc::directory::DirectoryEntry;
-use smb_proto::{FileAttributes, Name, NtStatus};
+use smb_proto::security::{Ace, AceFlags, Acl, SecurityDescriptor, SecurityInformation, Sid, Token};
+use smb_proto::{AccessMask, FileAttributes, Name, NtStatus};
 use smb_state::ids::Handle;
 use smb_state::storage::{Listing, StorageOp};
 
@@ -18,6 +19,7 @@ pub(super) const CASES: &[Case] = &[
     ("resumes_while_entries_change", resumes_while_entries_change),
     ("buffers_too_small", buffers_too_small),
     ("listings_of_files_are_refused", listings_of_files_are_refused),
+    ("what_may_not_be_read_can_be_left_out", what_may_not_be_read_can_be_left_out),
 ];
 
 fn listing(pattern: Option<&str>, length_max: u32) -> Listing {
@@ -27,6 +29,7 @@ fn listing(pattern: Option<&str>, length_max: u32) -> Listing {
         restart: false,
         single: false,
         length_max,
+        visible_to: None,
     }
 }
 
@@ -189,4 +192,36 @@ fn listings_of_files_are_refused(client: &Client) {
     assert!(list_in(client, file.handle, 4096).is_err());
     assert!(client.done(StorageOp::CheckEmpty { handle: file.handle }).is_err());
     client.close(file.handle);
+}
+
+fn what_may_not_be_read_can_be_left_out(client: &Client) {
+    if !client.caps().security {
+        return;
+    }
+    let user = Sid::new(5, &[21, 1, 2, 3, 1000]).unwrap();
+    for (name, mask) in [("hidden", AccessMask::READ_ATTRIBUTES), ("shown", AccessMask::FILE_GENERIC_READ)] {
+        let file = client.file(name, b"x");
+        let list = Acl::new(vec![Ace::allow(Sid::EVERYONE, mask, AceFlags::EMPTY)]);
+        let descriptor = Box::new(SecurityDescriptor::new(Sid::LOCAL_SYSTEM, Sid::LOCAL_SYSTEM, list));
+        let parts = SecurityInformation::OWNER.with(SecurityInformation::DACL);
+        assert_eq!(client.done(StorageOp::SetSecurity { handle: file.handle, parts, descriptor }), Ok(()));
+        client.close(file.handle);
+    }
+    let plain = client.file("plain", b"x");
+    client.close(plain.handle);
+    let root = client.find("");
+    let told = |class, pattern, visible_to| {
+        let ask = Listing { class, restart: true, visible_to, ..listing(Some(pattern), 4096) };
+        let mut names = client.list_once(root.handle, ask).map(|entries| names(&entries))?;
+        names.retain(|name| !name.starts_with('.'));
+        names.sort();
+        Ok(names)
+    };
+    let token = || Some(Box::new(Token::new(user, vec![Sid::EVERYONE])));
+    for class in [FileInfoClass::ID_BOTH_DIRECTORY, FileInfoClass::NAMES] {
+        assert_eq!(told(class, "*", token()), Ok(vec!["plain".into(), "shown".into()]));
+        assert_eq!(told(class, "hidden", token()), Err(NtStatus::NO_SUCH_FILE));
+        assert_eq!(told(class, "*", None).map(|names| names.len()), Ok(3));
+    }
+    client.close(root.handle);
 }

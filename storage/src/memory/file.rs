@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use smb_proto::fscc::ea::{FullEa, packed_size};
-use smb_proto::security::SecurityDescriptor;
+use smb_proto::security::{SecurityDescriptor, Sid};
 use smb_proto::{FileAttributes, FileTime, Name};
 use smb_state::ids::FileNumber;
-use smb_state::storage::{Attributes, Kind};
+use smb_state::security::default_descriptor;
+use smb_state::storage::{Attributes, Kept, Kind};
 
 use super::list::Cursor;
 use super::pages::{PAGE, Pages};
@@ -34,7 +35,10 @@ pub(super) struct State {
     pub(super) reserved: u64,
     pub(super) streams: Vec<Arc<Stream>>,
     pub(super) eas: Vec<FullEa>,
-    pub(super) security: SecurityDescriptor,
+    /// As set, if it was.
+    pub(super) security: Option<SecurityDescriptor>,
+    /// Who made the file.
+    pub(super) owner: Option<Sid>,
     /// Entries of a directory by folded name.
     pub(super) children: BTreeMap<Name, Child>,
     /// The directory that a directory is in.
@@ -111,6 +115,8 @@ pub(super) struct Node {
     pub(super) link: Arc<Link>,
     pub(super) stream: Option<Arc<Stream>>,
     pub(super) cursor: Mutex<Option<Cursor>>,
+    /// Times that it keeps.
+    pub(super) kept: Mutex<Kept>,
 }
 
 impl File {
@@ -124,6 +130,15 @@ impl File {
 
     pub(super) fn is_directory(&self) -> bool {
         self.kind == Kind::Directory
+    }
+
+    /// The descriptor as set, or the default one.
+    pub(super) fn security(&self) -> SecurityDescriptor {
+        let state = self.state();
+        state.security.clone().unwrap_or_else(|| {
+            let owner = state.owner.unwrap_or(Sid::BUILTIN_ADMINISTRATORS);
+            default_descriptor(owner, Sid::BUILTIN_USERS, self.kind)
+        })
     }
 
     pub(super) fn attributes(&self) -> Attributes {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use smb_proto::fscc::directory::{self, DirectoryWriter};
 use smb_proto::fscc::expression::Expression;
+use smb_proto::security::Token;
 use smb_proto::{Name, NtStatus, Payload};
+use smb_state::security::may_see;
 use smb_state::storage::{Listing, StorageReply};
 
 use super::file::{File, Node};
@@ -93,7 +95,10 @@ fn next(node: &Node, position: &Position) -> Option<(Name, Arc<File>, Position)>
 /// Writes entries until there is no room, or one if only one is asked for. `true` if there was no room for the next.
 fn fill(node: &Node, cursor: &mut Cursor, listing: &Listing, writer: &mut DirectoryWriter) -> Outcome<bool> {
     while let Some((name, file, behind)) = next(node, &cursor.position) {
-        if cursor.expression.matches(name.units()) {
+        let is_entry = matches!(cursor.position, Position::After(_));
+        let is_shown = |token: &Token| may_see(file.state().security.as_ref(), token);
+        let hidden = is_entry && listing.visible_to.as_deref().is_some_and(|token| !is_shown(token));
+        if !hidden && cursor.expression.matches(name.units()) {
             if !writer.push(&entry(listing.class, &file.attributes(), name)) {
                 return Ok(true);
             }

@@ -5,6 +5,7 @@ mod file;
 mod list;
 mod names;
 mod pages;
+mod times;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -12,8 +13,7 @@ use std::task::Poll;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use smb_proto::security::{Ace, AceFlags, Acl, SecurityDescriptor, Sid};
-use smb_proto::{AccessMask, FileAttributes, FileTime, Name, NtStatus, Payload};
+use smb_proto::{FileAttributes, FileTime, Name, NtStatus, Payload};
 use smb_state::storage::{
     Initial, Intent, Range, Requester, SetAttributes, StorageOp, StorageReply, StreamEntry, VolumeCaps,
     VolumeInfo,
@@ -56,12 +56,6 @@ fn stored(dos: FileAttributes) -> FileAttributes {
     FileAttributes(dos.0 & FileAttributes::VALID_MASK.0 & !told)
 }
 
-/// Everybody may do everything.
-fn default_security() -> SecurityDescriptor {
-    let ace = Ace::allow(Sid::EVERYONE, AccessMask(0x001F_01FF), AceFlags(0));
-    SecurityDescriptor::new(Sid::BUILTIN_ADMINISTRATORS, Sid::BUILTIN_USERS, Acl::new(vec![ace]))
-}
-
 impl Memory {
     /// An empty volume for at most `capacity` bytes of data.
     #[must_use]
@@ -78,7 +72,8 @@ impl Memory {
             reserved: 0,
             streams: Vec::new(),
             eas: Vec::new(),
-            security: default_security(),
+            security: None,
+            owner: None,
             children: Default::default(),
             parent: Weak::new(),
         };
@@ -120,6 +115,7 @@ impl Memory {
                 done(self.rename_stream(&*node(handle)?, &stream, replace))
             }
             StorageOp::Path { handle } => Ok(StorageReply::Path(self.path_of(&*node(handle)?)?)),
+            StorageOp::UnlinkStream { handle } => done(self.unlink_stream(&*node(handle)?)),
             StorageOp::Unlink { handle } => done(self.unlink(&*node(handle)?)),
             StorageOp::Open { handle, intent } => open(&*node(handle)?, intent),
             StorageOp::Overwrite { handle, initial, supersede } => {
@@ -136,7 +132,9 @@ impl Memory {
                 let (source, target) = (node(source)?, node(target)?);
                 copy((&source, source_offset), (&target, target_offset), length)
             }
-            StorageOp::Transceive { .. } => Err(NtStatus::INVALID_DEVICE_REQUEST.into()),
+            StorageOp::Transceive { .. } | StorageOp::PipeState { .. } => {
+                Err(NtStatus::INVALID_DEVICE_REQUEST.into())
+            }
             StorageOp::Read { .. }
             | StorageOp::Write { .. }
             | StorageOp::Flush { .. }
@@ -146,6 +144,7 @@ impl Memory {
             | StorageOp::SetSparse { .. }
             | StorageOp::Zero { .. } => self.run_on_data(op),
             StorageOp::Attributes { .. }
+            | StorageOp::SettleTimes { .. }
             | StorageOp::SetAttributes { .. }
             | StorageOp::Streams { .. }
             | StorageOp::Eas { .. }
@@ -214,11 +213,22 @@ impl Memory {
 
     fn run_on_metadata(&self, op: StorageOp<Bytes>) -> Outcome<StorageReply<Payload>> {
         match op {
+            StorageOp::SettleTimes { handle, now: is_now } => {
+                let node = self.handles.get(handle)?;
+                if is_now {
+                    let mut state = node.file.state();
+                    state.last_write = now();
+                    state.change = state.last_write;
+                }
+                Ok(StorageReply::Attributes(node.attributes()))
+            }
             StorageOp::Attributes { handle } => {
                 Ok(StorageReply::Attributes(self.handles.get(handle)?.attributes()))
             }
             StorageOp::SetAttributes { handle, set } => {
-                set_attributes(&*self.handles.get(handle)?, &set);
+                let node = self.handles.get(handle)?;
+                *lock(&node.kept) = set.kept;
+                set_attributes(&node, &set);
                 Ok(StorageReply::Done)
             }
             StorageOp::Streams { handle } => Ok(StorageReply::Streams(streams(&*self.handles.get(handle)?))),
@@ -233,13 +243,14 @@ impl Memory {
                 Ok(StorageReply::Done)
             }
             StorageOp::Security { handle } => {
-                let descriptor = self.handles.get(handle)?.file.state().security.clone();
+                let descriptor = self.handles.get(handle)?.file.security();
                 Ok(StorageReply::Security(Box::new(descriptor)))
             }
-            StorageOp::SetSecurity { handle, descriptor } => {
+            StorageOp::SetSecurity { handle, parts, descriptor } => {
                 let node = self.handles.get(handle)?;
+                let security = node.file.security().apply(parts, &descriptor);
                 let mut state = node.file.state();
-                state.security = crate::descriptor::merge(&state.security, &descriptor);
+                state.security = Some(security);
                 state.change = now();
                 Ok(StorageReply::Done)
             }
@@ -264,9 +275,7 @@ impl Memory {
                 stream.state().is_linked = false;
             }
         }
-        if let Some(security) = &initial.security {
-            state.security = crate::descriptor::merge(&state.security, security);
-        }
+        state.security = initial.security.as_deref().cloned().or(state.security.take());
         drop(state);
         Ok(StorageReply::Attributes(node.attributes()))
     }
@@ -325,6 +334,9 @@ fn check_empty(node: &Node) -> Outcome<()> {
 
 fn set_attributes(node: &Node, set: &SetAttributes) {
     let mut state = node.file.state();
+    if !set.changes(state.dos) {
+        return;
+    }
     if let Some(dos) = set.dos {
         let sparse = state.dos.0 & FileAttributes::SPARSE_FILE.0;
         state.dos = FileAttributes(stored(dos).0 | sparse);
@@ -412,6 +424,6 @@ impl Driver for Memory {
         _later: &mut dyn FnMut() -> Completion,
     ) -> Poll<StorageReply<Payload>> {
         let _turn = lock(&self.turn);
-        Poll::Ready(reply(self.run(op)))
+        Poll::Ready(reply(self.run_keeping(op)))
     }
 }

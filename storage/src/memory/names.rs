@@ -1,6 +1,6 @@
 //! Resolving, creating, renaming, linking, removing.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use smb_proto::{FileAttributes, Name, NtStatus};
 use smb_state::storage::{Initial, Kind, Object, Resolved};
@@ -44,9 +44,11 @@ impl Memory {
                 (parent_number, name)
             });
         let stream_name = stream.as_ref().map(|stream| stream.state().name.clone()).unwrap_or_default();
-        let node = Node { file, link, stream, cursor: None.into() };
+        let node = Node { file, link, stream, cursor: None.into(), kept: Mutex::default() };
         let attributes = node.attributes();
-        Object { handle: self.handles.insert(Arc::new(node)), attributes, parent, name, stream: stream_name }
+        let security = node.file.state().security.clone().map(Box::new);
+        let handle = self.handles.insert(Arc::new(node));
+        Object { handle, attributes, parent, name, stream: stream_name, security }
     }
 
     /// The path of a handle's link from the root.
@@ -133,9 +135,8 @@ impl Memory {
             state.eas = crate::ea::merge(Vec::new(), &initial.eas)?;
             state.dos = stored(initial.dos);
             state.reserved = initial.allocation;
-            if let Some(security) = &initial.security {
-                state.security = crate::descriptor::merge(&state.security, security);
-            }
+            state.owner = initial.owner;
+            state.security = initial.security.as_deref().cloned();
         }
         let file = Arc::new(file);
         let link = Arc::new(Link::new(directory, name.clone()));
@@ -156,7 +157,8 @@ impl Memory {
             reserved: 0,
             streams: Vec::new(),
             eas: Vec::new(),
-            security: super::default_security(),
+            security: None,
+            owner: None,
             children: Default::default(),
             parent,
         };
@@ -262,18 +264,20 @@ impl Memory {
     }
 
     pub(super) fn unlink(&self, node: &Node) -> Outcome<()> {
-        if let Some(stream) = &node.stream {
-            let mut file = node.file.state();
-            let known = file.streams.iter().position(|known| Arc::ptr_eq(known, stream));
-            file.streams.remove(known.ok_or(NtStatus::OBJECT_NAME_NOT_FOUND)?);
-            stream.state().is_linked = false;
-            return Ok(());
-        }
         let (parent, child) = self.current(node)?;
         if !node.file.state().children.is_empty() {
             return Err(NtStatus::DIRECTORY_NOT_EMPTY.into());
         }
         self.drop_link(&parent, &child);
+        Ok(())
+    }
+
+    pub(super) fn unlink_stream(&self, node: &Node) -> Outcome<()> {
+        let stream = node.stream.as_ref().ok_or(NtStatus::INVALID_PARAMETER)?;
+        let mut file = node.file.state();
+        let known = file.streams.iter().position(|known| Arc::ptr_eq(known, stream));
+        file.streams.remove(known.ok_or(NtStatus::OBJECT_NAME_NOT_FOUND)?);
+        stream.state().is_linked = false;
         Ok(())
     }
 
@@ -302,6 +306,9 @@ impl Memory {
         {
             if !replace {
                 return Err(NtStatus::OBJECT_NAME_COLLISION.into());
+            }
+            if existing.state().data.size() > 0 {
+                return Err(NtStatus::INVALID_PARAMETER.into());
             }
             existing.state().is_linked = false;
             node.file.state().streams.retain(|known| !Arc::ptr_eq(known, &existing));

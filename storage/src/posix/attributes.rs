@@ -1,5 +1,7 @@
 //! Metadata: what the file system says, together with what is kept in the record.
 
+use std::sync::atomic::Ordering;
+
 use rustix::fs::{AtFlags, Mode, RawMode, Timespec, Timestamps, UTIME_OMIT, chmodat, fstatvfs, utimensat};
 use smb_proto::{FileAttributes, FileTime, NtStatus};
 use smb_state::storage::{Attributes, Kind, SetAttributes, VolumeInfo};
@@ -11,7 +13,7 @@ use crate::fault::Outcome;
 use crate::handles::lock;
 
 /// Unit in which space is given.
-const UNIT: u64 = 4096;
+pub(super) const UNIT: u64 = 4096;
 /// Blocks above the size that are put down to metadata (extent trees, extended attributes), not to space set aside.
 const METADATA_MAX: u64 = 64 * 1024;
 const WRITE_BITS: u16 = 0o222;
@@ -79,7 +81,7 @@ impl Volume {
             dos,
             creation,
             last_access: stat.accessed,
-            last_write: stat.modified,
+            last_write: self.last_write(stat),
             change: record.change_time(stat.changed),
             end_of_file: if is_file { stat.size } else { 0 },
             allocation: if is_file { allocation(stat, dos.contains(FileAttributes::SPARSE_FILE)) } else { 0 },
@@ -91,6 +93,10 @@ impl Volume {
     }
 
     pub(super) fn attributes_of(&self, node: &Node) -> Outcome<Attributes> {
+        Ok(self.attributes_and_record(node)?.0)
+    }
+
+    pub(super) fn attributes_and_record(&self, node: &Node) -> Outcome<(Attributes, Record)> {
         let stat = node.inode.stat()?;
         let record = if self.caps.extended_attributes { Record::of(&node.inode)? } else { Record::default() };
         let mut attributes = self.assemble(&stat, &record);
@@ -103,8 +109,10 @@ impl Volume {
             }
             attributes.end_of_file = size;
             attributes.allocation = size.next_multiple_of(8);
+        } else if attributes.kind == Kind::File && attributes.end_of_file == 0 {
+            attributes.allocation = node.inode.reserved.load(Ordering::Relaxed);
         }
-        Ok(attributes)
+        Ok((attributes, record))
     }
 
     pub(super) fn set_attributes(&self, node: &Node, set: &SetAttributes) -> Outcome<()> {
@@ -176,7 +184,7 @@ impl Volume {
     }
 }
 
-fn timespec(time: Option<FileTime>) -> Timespec {
+pub(super) fn timespec(time: Option<FileTime>) -> Timespec {
     match time.map(FileTime::to_unix) {
         Some((seconds, nanoseconds)) => Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() },
         None => Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },

@@ -102,8 +102,15 @@ impl Volume {
         }
         let dos = stored(initial.dos);
         if self.caps.extended_attributes {
-            if dos != unrecorded(node.inode.kind) {
-                Record::update(&node.inode, |record| record.dos = Some(dos))?;
+            // A descriptor has its own owner.
+            let owner = initial.owner.filter(|_| initial.security.is_none());
+            let owner = owner.and_then(|owner| self.user_number(&owner));
+            let dos = Some(dos).filter(|dos| *dos != unrecorded(node.inode.kind));
+            if dos.is_some() || owner.is_some() {
+                Record::update(&node.inode, |record| {
+                    record.dos = dos.or(record.dos);
+                    record.owner = owner.or(record.owner);
+                })?;
             }
         } else if dos.contains(FileAttributes::READONLY) && node.inode.kind == Kind::File {
             let mode = Mode::from_raw_mode(self.options.file_mode & 0o555);
@@ -113,7 +120,7 @@ impl Volume {
             self.set_allocation(node, initial.allocation)?;
         }
         if let Some(security) = initial.security.as_ref().filter(|_| self.caps.security) {
-            self.set_security(node, security)?;
+            self.give_security(node, security)?;
         }
         Ok(())
     }
@@ -128,7 +135,7 @@ impl Volume {
             self.edit_stream(&node.inode, stream, |stream| stream.resize(0))?;
             return Ok(StorageReply::Attributes(self.attributes_of(node)?));
         }
-        rustix::fs::ftruncate(node.inode.writer()?, 0)?;
+        self.set_end_of_file(node, 0)?;
         if self.caps.extended_attributes {
             eas::replace(&node.inode, &initial.eas)?;
             if supersede {
@@ -327,9 +334,6 @@ impl Volume {
     }
 
     pub(super) fn unlink(&self, node: &Node, place: Place) -> Outcome<()> {
-        if let Some(stream) = &node.stream {
-            return self.unlink_stream(node, stream);
-        }
         let _naming = self.hold_naming(place)?;
         let link = self.current_link(node)?;
         let entry = Stat::of_name(link.parent.fd(), &link.name)?;

@@ -6,6 +6,7 @@ use std::ffi::{CStr, CString};
 use std::hash::{BuildHasher, Hash};
 use std::os::fd::AsFd;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Statx, StatxFlags, StatxTimestamp, openat, statx};
@@ -14,6 +15,7 @@ use smb_proto::{FileTime, Name, NtStatus};
 use smb_state::storage::Kind;
 
 use super::list::Cursor;
+use super::times::Told;
 use crate::fault::{Fault, Outcome};
 use crate::handles::lock;
 
@@ -114,6 +116,11 @@ pub(super) struct Inode {
     pub(super) edit: Mutex<()>,
     /// Named streams that handles lead to.
     pub(super) streams: Mutex<Vec<Weak<StreamLink>>>,
+    /// Bytes set aside for the data while the file is empty; how many of an empty file's blocks are for data, the file system
+    /// does not tell.
+    pub(super) reserved: AtomicU64,
+    /// The last write time that is told while handles write.
+    pub(super) told: Mutex<Option<Told>>,
 }
 
 impl Inode {
@@ -129,6 +136,8 @@ impl Inode {
             writer: OnceLock::new(),
             edit: Mutex::new(()),
             streams: Mutex::new(Vec::new()),
+            reserved: AtomicU64::new(0),
+            told: Mutex::new(None),
         }
     }
 
@@ -264,9 +273,18 @@ pub(super) struct Node {
     pub(super) stream: Option<Arc<StreamLink>>,
     /// Where the listing is.
     pub(super) cursor: Mutex<Option<Cursor>>,
+    /// Times that it keeps, one bit each.
+    pub(super) kept: AtomicU8,
+    /// It wrote, and counts among those whose writes are told of late.
+    pub(super) writes_late: AtomicBool,
 }
 
 impl Node {
+    pub(super) fn new(inode: Arc<Inode>, link: Arc<Link>, stream: Option<Arc<StreamLink>>) -> Self {
+        let (kept, writes_late) = (AtomicU8::new(0), AtomicBool::new(false));
+        Self { inode, link, stream, cursor: None.into(), kept, writes_late }
+    }
+
     /// The inode of a directory; NOT_A_DIRECTORY for anything else.
     pub(super) fn directory(&self) -> Outcome<&Arc<Inode>> {
         if self.inode.is_directory() && self.stream.is_none() {

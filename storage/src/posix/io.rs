@@ -135,7 +135,9 @@ impl Volume {
             return self.edit_stream(&node.inode, stream, |stream| stream.resize(size));
         }
         check_range(0, size)?;
-        Ok(ftruncate(node.inode.writer()?, size)?)
+        ftruncate(node.inode.writer()?, size)?;
+        node.inode.reserved.store(0, Ordering::Relaxed);
+        Ok(())
     }
 
     pub(super) fn set_allocation(&self, node: &Node, size: u64) -> Outcome<()> {
@@ -147,15 +149,21 @@ impl Volume {
         check_range(0, size)?;
         let fd = node.inode.writer()?;
         if size < file_size(fd)? {
-            return Ok(ftruncate(fd, size)?);
+            return self.set_end_of_file(node, size);
         }
         if size == 0 {
-            return Ok(());
+            // What was set aside is given back.
+            return self.set_end_of_file(node, 0);
         }
         match fallocate(fd, FallocateFlags::KEEP_SIZE, 0, size) {
+            Ok(()) => {
+                let units = size.checked_next_multiple_of(super::attributes::UNIT).unwrap_or(size);
+                node.inode.reserved.store(units, Ordering::Relaxed);
+                Ok(())
+            }
             // Setting space aside is a promise about later writes, not about data: without it they may fail.
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
-            result => Ok(result?),
+            Err(errno) => Err(errno.into()),
         }
     }
 

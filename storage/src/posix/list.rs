@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use smb_proto::fscc::class::FileInfoClass;
 use smb_proto::fscc::directory::{self, DirectoryEntry, DirectoryWriter};
 use smb_proto::fscc::expression::Expression;
+use smb_proto::security::Token;
 use smb_proto::{Name, NtStatus, Payload};
 use smb_state::storage::{Attributes, Listing, StorageReply};
 
@@ -152,7 +153,7 @@ impl Volume {
             return Ok(false);
         }
         if cursor.expression.literal().is_some() {
-            return self.fill_literal(node, cursor, listing.class, writer, place);
+            return self.fill_literal(node, cursor, listing, writer, place);
         }
         self.fill_names(node, cursor, listing, writer)
     }
@@ -169,7 +170,7 @@ impl Volume {
         &self,
         node: &Node,
         cursor: &mut Cursor,
-        class: FileInfoClass,
+        listing: &Listing,
         writer: &mut DirectoryWriter,
         place: Place,
     ) -> Outcome<bool> {
@@ -182,7 +183,7 @@ impl Volume {
         if let Some((name, _, _)) = found
             && let Some(units) = names::visible(&name)
         {
-            pushed = self.push(cursor, &name, units, None, class, writer);
+            pushed = self.push(cursor, &name, units, None, listing, writer);
         }
         if pushed != Pushed::Full {
             cursor.phase = Phase::End;
@@ -209,9 +210,7 @@ impl Volume {
                 let is_dots = matches!(name.to_bytes(), b"." | b"..");
                 let units = names::visible(name).filter(|units| !is_dots && cursor.expression.matches(units));
                 let pushed = match units {
-                    Some(units) => {
-                        self.push(cursor, name, units, Some(raw.file_type()), listing.class, writer)
-                    }
+                    Some(units) => self.push(cursor, name, units, Some(raw.file_type()), listing, writer),
                     None => Pushed::Skipped,
                 };
                 if pushed == Pushed::Full {
@@ -244,15 +243,16 @@ impl Volume {
         name: &CStr,
         units: Vec<u16>,
         file_type: Option<FileType>,
-        class: FileInfoClass,
+        listing: &Listing,
         writer: &mut DirectoryWriter,
     ) -> Pushed {
         let wire_name = Name::from_units(units);
         let is_plain = matches!(file_type, Some(FileType::RegularFile | FileType::Directory));
-        let entry = if class == FileInfoClass::NAMES && is_plain {
+        let class = listing.class;
+        let entry = if class == FileInfoClass::NAMES && is_plain && listing.visible_to.is_none() {
             DirectoryEntry { name: wire_name, ..DirectoryEntry::default() }
         } else {
-            match self.attributes_of_entry(&cursor.fd, name) {
+            match self.attributes_of_entry(&cursor.fd, name, listing.visible_to.as_deref()) {
                 Some(attributes) => entry(class, &attributes, wire_name),
                 None => return Pushed::Skipped,
             }
@@ -260,11 +260,16 @@ impl Volume {
         if writer.push(&entry) { Pushed::Yes } else { Pushed::Full }
     }
 
-    /// Metadata of a name; `None` if it is gone, or a symbolic link that leads nowhere or out of the root.
-    fn attributes_of_entry(&self, directory: &OwnedFd, name: &CStr) -> Option<Attributes> {
+    /// Metadata of a name; `None` if it is gone, a symbolic link that leads nowhere or out of the root, or not to be seen.
+    fn attributes_of_entry(
+        &self,
+        directory: &OwnedFd,
+        name: &CStr,
+        visible_to: Option<&Token>,
+    ) -> Option<Attributes> {
         let stat = Stat::of_name(directory, name).ok()?;
         if stat.file_type == FileType::Symlink {
-            return self.attributes_of_symlink(directory, name).ok();
+            return self.attributes_of_symlink(directory, name, visible_to).ok();
         }
         let mut record = Record::default();
         if self.caps.extended_attributes {
@@ -274,11 +279,20 @@ impl Volume {
             let value = super::xattr::get_short(&path, record::NAME, &mut buffer);
             record = value.and_then(Record::parse).unwrap_or_default();
         }
+        if let Some(token) = visible_to.filter(|_| record.has_descriptor) {
+            let (pin, stat) = super::resolve::pin_name_at(directory, name).ok()?;
+            self.check_visible(&self.inode(pin, false, &stat), &record, token).ok()?;
+        }
         Some(self.assemble(&stat, &record))
     }
 
     /// A symbolic link is listed as what it leads to, which the kernel finds from the root, as for any path.
-    fn attributes_of_symlink(&self, directory: &OwnedFd, name: &CStr) -> Outcome<Attributes> {
+    fn attributes_of_symlink(
+        &self,
+        directory: &OwnedFd,
+        name: &CStr,
+        visible_to: Option<&Token>,
+    ) -> Outcome<Attributes> {
         let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
         let here = readlinkat(rustix::fs::CWD, link, Vec::new())?;
         let root = readlinkat(rustix::fs::CWD, self.root.path(), Vec::new())?;
@@ -294,6 +308,9 @@ impl Volume {
         let stat = Stat::of_fd(&pin)?;
         let inode = self.inode(pin, false, &stat);
         let record = if self.caps.extended_attributes { Record::of(&inode)? } else { Record::default() };
+        if let Some(token) = visible_to {
+            self.check_visible(&inode, &record, token)?;
+        }
         Ok(self.assemble(&stat, &record))
     }
 

@@ -32,21 +32,23 @@ mod record;
 mod resolve;
 mod security;
 mod streams;
+mod times;
 mod xattr;
 
 use std::ffi::CString;
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::task::Poll;
 
 use bytes::Bytes;
 use rustix::fs::{CWD, FallocateFlags, Mode, OFlags, StatVfsMountFlags, fallocate, fstatvfs, open, openat};
 use rustix::io::Errno;
+use smb_proto::security::Sid;
 use smb_proto::{Name, NtStatus, Payload};
-use smb_state::storage::{Requester, StorageOp, StorageReply, VolumeCaps};
+use smb_state::storage::{Kept, Requester, StorageOp, StorageReply, VolumeCaps};
 
 use self::handle::{Inode, InodeKey, Interner, Link, LinkKey, LinkState, Node, Stat};
 use self::index::IndexCache;
@@ -71,6 +73,9 @@ pub struct PosixOptions {
     pub index_memory_max: usize,
     /// Largest named stream in bytes; the file system may have less room.
     pub stream_size_max: u64,
+    /// The domain that users are in (`smb_state::security::account_domain`): of a new file's owner there only the number is
+    /// kept. Without it owners are known only where a security descriptor is stored.
+    pub account_domain: Option<Sid>,
 }
 
 impl Default for PosixOptions {
@@ -83,6 +88,7 @@ impl Default for PosixOptions {
             inline_write_max: 256 * 1024,
             index_memory_max: 64 << 20,
             stream_size_max: 1 << 20,
+            account_domain: None,
         }
     }
 }
@@ -138,6 +144,8 @@ struct Volume {
     naming: Mutex<()>,
     /// The file system does not know reads that don't wait.
     without_nowait: AtomicBool,
+    /// Files whose last write times are told of late.
+    late: AtomicUsize,
 }
 
 impl Posix {
@@ -169,6 +177,7 @@ impl Posix {
             links: Interner::default(),
             naming: Mutex::new(()),
             without_nowait: AtomicBool::new(false),
+            late: AtomicUsize::new(0),
         };
         Ok(Self { volume: Arc::new(volume), offload })
     }
@@ -279,23 +288,27 @@ impl Volume {
             }
             StorageOp::Rename { handle, parent, name, replace } => {
                 let (node, parent) = (self.handles.get(*handle)?, self.handles.get(*parent)?);
-                done(self.rename(&node, &parent, name, *replace, place))
+                done(self.changing(&node, || self.rename(&node, &parent, name, *replace, place)))
             }
             StorageOp::Link { handle, parent, name, replace } => {
                 let (node, parent) = (self.handles.get(*handle)?, self.handles.get(*parent)?);
-                done(self.add_link(&node, &parent, name, *replace, place))
+                done(self.changing(&node, || self.add_link(&node, &parent, name, *replace, place)))
             }
             StorageOp::Copy { source, source_offset, target, target_offset, length } => {
                 self.check_inline(*length as usize, false, place)?;
                 let (source, target) = (self.handles.get(*source)?, self.handles.get(*target)?);
-                self.copy((&source, *source_offset), (&target, *target_offset), *length)
+                self.changing(&target, || {
+                    self.copy((&source, *source_offset), (&target, *target_offset), *length)
+                })
             }
             StorageOp::Volume => Ok(StorageReply::Volume(self.volume_info()?)),
             StorageOp::Close { handle } => {
-                drop(self.handles.remove(*handle)?);
+                self.forget_times(&*self.handles.remove(*handle)?);
                 Ok(StorageReply::Done)
             }
-            StorageOp::Transceive { .. } => Err(NtStatus::INVALID_DEVICE_REQUEST.into()),
+            StorageOp::Transceive { .. } | StorageOp::PipeState { .. } => {
+                Err(NtStatus::INVALID_DEVICE_REQUEST.into())
+            }
             _ => self.run_on(op, place),
         }
     }
@@ -306,26 +319,49 @@ impl Volume {
         match op {
             StorageOp::Open { handle, intent } => self.open(&*node(*handle)?, *intent),
             StorageOp::Overwrite { handle, initial, supersede } => {
-                self.overwrite(&*node(*handle)?, initial, *supersede)
+                let node = node(*handle)?;
+                let reply = self.overwrite(&node, initial, *supersede)?;
+                self.settle_times(&node)?;
+                Ok(reply)
             }
             StorageOp::Read { handle, offset, length } => {
-                self.read(&*node(*handle)?, *offset, *length, place)
+                let node = node(*handle)?;
+                let kept = Kept { access: node.kept().access, ..Kept::default() };
+                self.keeping(&node, kept, || self.read(&node, *offset, *length, place))
             }
             StorageOp::Write { handle, offset, buffer, length, write_through } => {
                 let bytes = payload(buffer, *length)?;
                 self.check_inline(bytes.len(), *write_through, place)?;
-                self.write(&*node(*handle)?, *offset, bytes, *write_through)
+                let node = node(*handle)?;
+                self.tell_late(&node)?;
+                self.keeping(&node, node.kept(), || self.write(&node, *offset, bytes, *write_through))
             }
             StorageOp::Flush { handle } => {
                 place.may_wait()?;
-                done(self.flush(&*node(*handle)?))
+                let node = node(*handle)?;
+                self.flush(&node)?;
+                done(self.settle_times(&node))
+            }
+            StorageOp::SettleTimes { handle, now } => {
+                let node = node(*handle)?;
+                if *now && !node.kept().write {
+                    self.keeping(&node, node.kept(), || times::note_modified(&node.inode))?;
+                }
+                self.settle_times(&node)?;
+                Ok(StorageReply::Attributes(self.attributes_of(&node)?))
             }
             StorageOp::Attributes { handle } => {
                 Ok(StorageReply::Attributes(self.attributes_of(&*node(*handle)?)?))
             }
-            StorageOp::SetAttributes { handle, set } => done(self.set_attributes(&*node(*handle)?, set)),
-            StorageOp::SetEndOfFile { handle, size } => done(self.set_end_of_file(&*node(*handle)?, *size)),
-            StorageOp::SetAllocation { handle, size } => done(self.set_allocation(&*node(*handle)?, *size)),
+            StorageOp::SetAttributes { handle, set } => done(self.set_basic(&*node(*handle)?, set)),
+            StorageOp::SetEndOfFile { handle, size } => {
+                let node = node(*handle)?;
+                done(self.changing(&node, || self.set_end_of_file(&node, *size)))
+            }
+            StorageOp::SetAllocation { handle, size } => {
+                let node = node(*handle)?;
+                done(self.changing(&node, || self.set_allocation(&node, *size)))
+            }
             StorageOp::List { handle, listing } => self.list(&*node(*handle)?, listing, place),
             StorageOp::Streams { handle } => Ok(StorageReply::Streams(self.streams(&*node(*handle)?)?)),
             StorageOp::Path { handle } => Ok(StorageReply::Path(self.path_of(&*node(*handle)?)?)),
@@ -335,26 +371,38 @@ impl Volume {
             }
             StorageOp::SetEas { handle, eas } => {
                 self.check_eas()?;
-                done(eas::set(&node(*handle)?.inode, eas))
+                let node = node(*handle)?;
+                done(self.changing(&node, || eas::set(&node.inode, eas)))
             }
             StorageOp::Security { handle } => {
                 Ok(StorageReply::Security(Box::new(self.security(&*node(*handle)?)?)))
             }
-            StorageOp::SetSecurity { handle, descriptor } => {
-                done(self.set_security(&*node(*handle)?, descriptor))
+            StorageOp::SetSecurity { handle, parts, descriptor } => {
+                let node = node(*handle)?;
+                done(self.changing(&node, || self.set_security(&node, *parts, descriptor)))
             }
             StorageOp::CheckEmpty { handle } => done(self.check_empty(&*node(*handle)?)),
             StorageOp::RenameStream { handle, stream, replace } => {
-                done(self.rename_stream(&*node(*handle)?, stream, *replace))
+                let node = node(*handle)?;
+                done(self.changing(&node, || self.rename_stream(&node, stream, *replace)))
+            }
+            StorageOp::UnlinkStream { handle } => {
+                let node = node(*handle)?;
+                let stream = node.stream.as_ref().ok_or(NtStatus::INVALID_PARAMETER)?;
+                done(self.changing(&node, || self.unlink_stream(&node, stream)))
             }
             StorageOp::Unlink { handle } => done(self.unlink(&*node(*handle)?, place)),
             StorageOp::AllocatedRanges { handle, offset, length, count_max } => {
                 let ranges = self.allocated_ranges(&*node(*handle)?, *offset, *length, *count_max)?;
                 Ok(StorageReply::Ranges(ranges))
             }
-            StorageOp::SetSparse { handle, sparse } => done(self.set_sparse(&*node(*handle)?, *sparse)),
+            StorageOp::SetSparse { handle, sparse } => {
+                let node = node(*handle)?;
+                done(self.changing(&node, || self.set_sparse(&node, *sparse)))
+            }
             StorageOp::Zero { handle, offset, beyond } => {
-                done(self.zero(&*node(*handle)?, *offset, *beyond, place))
+                let node = node(*handle)?;
+                done(self.changing(&node, || self.zero(&node, *offset, *beyond, place)))
             }
             _ => Err(NtStatus::INVALID_DEVICE_REQUEST.into()),
         }
@@ -381,6 +429,7 @@ fn changes<B>(op: &StorageOp<B>) -> bool {
         | StorageOp::RenameStream { .. }
         | StorageOp::Link { .. }
         | StorageOp::Unlink { .. }
+        | StorageOp::UnlinkStream { .. }
         | StorageOp::SetSparse { .. }
         | StorageOp::Zero { .. }
         | StorageOp::Copy { .. } => true,
@@ -389,6 +438,7 @@ fn changes<B>(op: &StorageOp<B>) -> bool {
         | StorageOp::Close { .. }
         | StorageOp::Read { .. }
         | StorageOp::Flush { .. }
+        | StorageOp::SettleTimes { .. }
         | StorageOp::Attributes { .. }
         | StorageOp::List { .. }
         | StorageOp::Streams { .. }
@@ -398,6 +448,7 @@ fn changes<B>(op: &StorageOp<B>) -> bool {
         | StorageOp::CheckEmpty { .. }
         | StorageOp::Volume
         | StorageOp::AllocatedRanges { .. }
+        | StorageOp::PipeState { .. }
         | StorageOp::Transceive { .. } => false,
     }
 }

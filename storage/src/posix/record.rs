@@ -1,8 +1,9 @@
 //! The attribute `user.leasehold.dos`: what Windows keeps of a file and POSIX does not.
 //!
-//! Layout, little-endian, 36 bytes: version (1), flags (1), zero (2), DOS attributes (4), creation time (8), change time
-//! as set (8), when it was set (8), size of the extended attributes (4). Flags: 1 attributes, 2 creation time, 4 change
-//! time are there. A record of another version is treated as absent.
+//! Layout, little-endian, 40 bytes: version (1), flags (1), zero (2), DOS attributes (4), creation time (8), change time
+//! as set (8), when it was set (8), size of the extended attributes (4), number of the user who made it (4). Flags: 1
+//! attributes, 2 creation time, 4 change time, 8 the user's number are there, 16 a security descriptor is stored. A record of
+//! another version is treated as absent.
 //!
 //! Linux sets the change time itself. One that a client sets is kept here and told for as long as the file's own change
 //! time is that of the moment at which it was set; the next change of anything outdates it.
@@ -20,8 +21,8 @@ use crate::handles::lock;
 /// The attribute's name.
 pub(super) const NAME: &CStr = c"user.leasehold.dos";
 /// Bytes of a record.
-pub(super) const LENGTH: usize = 36;
-const VERSION: u8 = 1;
+pub(super) const LENGTH: usize = 40;
+const VERSION: u8 = 2;
 /// How far the kernel's clock for file times may be from the one that is read (100 ns units): it ticks slower.
 const CLOCK_SLACK: u64 = 300_000;
 
@@ -36,6 +37,10 @@ pub(super) struct Record {
     pub(super) change: Option<(FileTime, FileTime)>,
     /// Size of the extended attributes.
     pub(super) ea_size: u32,
+    /// Number of the user who made the file.
+    pub(super) owner: Option<u32>,
+    /// A security descriptor is stored. Said here so that most files need not be asked for one.
+    pub(super) has_descriptor: bool,
 }
 
 /// The time now.
@@ -60,6 +65,8 @@ impl Record {
             creation: (flags & 2 != 0).then(|| FileTime(number(8, 8))),
             change: (flags & 4 != 0).then(|| (FileTime(number(16, 8)), FileTime(number(24, 8)))),
             ea_size: number(32, 4) as u32,
+            owner: (flags & 8 != 0).then(|| number(36, 4) as u32),
+            has_descriptor: flags & 16 != 0,
         })
     }
 
@@ -70,12 +77,15 @@ impl Record {
         bytes[0] = VERSION;
         bytes[1] = u8::from(self.dos.is_some())
             | u8::from(self.creation.is_some()) << 1
-            | u8::from(self.change.is_some()) << 2;
+            | u8::from(self.change.is_some()) << 2
+            | u8::from(self.owner.is_some()) << 3
+            | u8::from(self.has_descriptor) << 4;
         bytes[4..8].copy_from_slice(&self.dos.unwrap_or_default().0.to_le_bytes());
         bytes[8..16].copy_from_slice(&self.creation.unwrap_or_default().0.to_le_bytes());
         bytes[16..24].copy_from_slice(&change.0.to_le_bytes());
         bytes[24..32].copy_from_slice(&set_at.0.to_le_bytes());
         bytes[32..36].copy_from_slice(&self.ea_size.to_le_bytes());
+        bytes[36..40].copy_from_slice(&self.owner.unwrap_or_default().to_le_bytes());
         bytes
     }
 
@@ -129,13 +139,16 @@ mod tests {
             creation: Some(FileTime(u64::MAX)),
             change: Some((FileTime(5), FileTime(6))),
             ea_size: 77,
+            owner: Some(1001),
+            has_descriptor: true,
         };
-        for record in [full, Record::default(), Record { change: None, ..full }, Record { dos: None, ..full }]
+        for record in
+            [full, Record::default(), Record { change: None, ..full }, Record { owner: None, ..full }]
         {
             assert_eq!(Record::parse(&record.emit()), Some(record));
         }
         let mut other = full.emit();
-        other[0] = 2;
+        other[0] = 1;
         assert_eq!(Record::parse(&other), None);
         assert_eq!(Record::parse(&full.emit()[1..]), None);
     }

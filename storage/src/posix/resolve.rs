@@ -34,8 +34,13 @@ pub(super) fn open_beneath(root: impl AsFd, path: &CStr, flags: OFlags) -> Resul
 
 /// Pins what a single name stands for, be it a symbolic link.
 pub(super) fn pin_name(directory: &Inode, name: &CStr) -> Result<(OwnedFd, Stat), Errno> {
+    pin_name_at(directory.fd(), name)
+}
+
+/// The same, below a descriptor.
+pub(super) fn pin_name_at(directory: impl AsFd, name: &CStr) -> Result<(OwnedFd, Stat), Errno> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let pin = openat(directory.fd(), name, flags, Mode::empty())?;
+    let pin = openat(directory, name, flags, Mode::empty())?;
     let stat = Stat::of_fd(&pin)?;
     Ok((pin, stat))
 }
@@ -91,16 +96,18 @@ impl Volume {
 
     /// A new handle, and what the core is told of it.
     pub(super) fn object(&self, node: Node) -> Outcome<Object> {
-        let attributes = self.attributes_of(&node)?;
+        let (attributes, record) = self.attributes_and_record(&node)?;
+        let security = self.stored_security(&node.inode, &record)?.map(Box::new);
         let link = node.link.now();
         let stream = node.stream.as_ref().map(|stream| lock(&stream.state).name.clone()).unwrap_or_default();
         let parent = self.number(link.parent.key);
         let name = link.wire_name();
-        Ok(Object { handle: self.handles.insert(Arc::new(node)), attributes, parent, name, stream })
+        let handle = self.handles.insert(Arc::new(node));
+        Ok(Object { handle, attributes, parent, name, stream, security })
     }
 
     pub(super) fn node(&self, inode: Arc<Inode>, link: Arc<Link>, stream: Option<Arc<StreamLink>>) -> Node {
-        Node { inode, link, stream, cursor: None.into() }
+        Node::new(inode, link, stream)
     }
 
     pub(super) fn resolve(&self, path: &[Name], stream: Option<&Name>, place: Place) -> Outcome<Resolved> {

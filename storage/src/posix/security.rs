@@ -1,81 +1,108 @@
-//! Security descriptors: kept as set in `user.leasehold.sd` (self-relative bytes, MS-DTYP 2.4.6), else made up from owner,
-//! group and mode. The kernel checks by its own rules whatever is stored.
+//! Security descriptors: kept as set in `user.leasehold.sd` (self-relative bytes, MS-DTYP 2.4.6), which the record tells of, so
+//! that files without one need not be asked. Those have the default one; their owner is the user who made them, else the
+//! file system's. The kernel checks by its own rules whatever is stored.
 
 use std::ffi::CStr;
 
 use bytes::Bytes;
-use smb_proto::security::{Ace, AceFlags, Acl, SecurityDescriptor, Sid};
-use smb_proto::{AccessMask, NtStatus};
-use smb_state::storage::Kind;
+use smb_proto::NtStatus;
+use smb_proto::security::{Acl, SecurityDescriptor, SecurityInformation, Sid, Token};
+use smb_state::security::{default_descriptor, may_see, users_of};
 
 use super::Volume;
-use super::handle::{Node, Stat};
+use super::handle::{Inode, Node};
+use super::record::Record;
 use super::xattr;
 use crate::fault::Outcome;
 use crate::handles::lock;
 
 const NAME: &CStr = c"user.leasehold.sd";
 
-// What a bit of a mode amounts to: the specific rights behind GENERIC_READ, GENERIC_WRITE and GENERIC_EXECUTE
-// (MS-SMB2 2.2.13.1).
-const READ: u32 = 0x0012_0089;
-const WRITE: u32 = 0x0012_0116;
-const EXECUTE: u32 = 0x0012_00A0;
-const DELETE: u32 = 0x0001_0000;
-const DELETE_CHILD: u32 = 0x0000_0040;
-/// Reading attributes, descriptor, and waiting: what everybody who reaches a file may.
-const LOOK: u32 = 0x0012_0080;
-const ALL: u32 = 0x001F_01FF;
-
-fn rights(bits: u16, kind: Kind) -> AccessMask {
-    let mut mask = LOOK;
-    if bits & 4 != 0 {
-        mask |= READ;
-    }
-    if bits & 2 != 0 {
-        mask |= WRITE | DELETE;
-        if kind == Kind::Directory {
-            mask |= DELETE_CHILD;
-        }
-    }
-    if bits & 1 != 0 {
-        mask |= EXECUTE;
-    }
-    AccessMask(mask)
-}
-
-/// The descriptor that a mode amounts to. The owner may do everything: a POSIX owner can give itself any bit.
-fn from_mode(stat: &Stat) -> Option<SecurityDescriptor> {
-    let owner = Sid::UNIX_USERS.child(stat.uid)?;
-    let group = Sid::UNIX_GROUPS.child(stat.gid)?;
-    let flags = AceFlags(0);
-    let aces = vec![
-        Ace::allow(owner, AccessMask(ALL), flags),
-        Ace::allow(group, rights(stat.mode >> 3, stat.kind()), flags),
-        Ace::allow(Sid::EVERYONE, rights(stat.mode, stat.kind()), flags),
-    ];
-    Some(SecurityDescriptor::new(owner, group, Acl::new(aces)))
-}
-
 impl Volume {
-    pub(super) fn security(&self, node: &Node) -> Outcome<SecurityDescriptor> {
-        let stored = if self.caps.security { xattr::get(node.inode.path(), NAME)? } else { None };
-        // One that cannot be read must not be taken for no protection at all: the mode still tells the truth.
-        if let Some(descriptor) = stored.and_then(|bytes| SecurityDescriptor::parse(&Bytes::from(bytes)).ok())
-        {
-            return Ok(descriptor);
-        }
-        Ok(from_mode(&node.inode.stat()?).ok_or(NtStatus::INTERNAL_ERROR)?)
+    /// The number of a user of the server's own domain.
+    pub(super) fn user_number(&self, sid: &Sid) -> Option<u32> {
+        let (domain, number) = sid.split()?;
+        (Some(domain) == self.options.account_domain).then_some(number)
     }
 
-    pub(super) fn set_security(&self, node: &Node, new: &SecurityDescriptor) -> Outcome<()> {
+    fn default_security(&self, inode: &Inode, record: &Record) -> Outcome<SecurityDescriptor> {
+        let own = self.options.account_domain.zip(record.owner);
+        let people = match own {
+            Some((domain, number)) => domain.child(number).map(|owner| (owner, users_of(domain))),
+            None => {
+                let stat = inode.stat()?;
+                Sid::UNIX_USERS.child(stat.uid).zip(Sid::UNIX_GROUPS.child(stat.gid))
+            }
+        };
+        let (owner, group) = people.ok_or(NtStatus::INTERNAL_ERROR)?;
+        Ok(default_descriptor(owner, group, inode.kind))
+    }
+
+    /// The descriptor that is stored, if one is.
+    pub(super) fn stored_security(
+        &self,
+        inode: &Inode,
+        record: &Record,
+    ) -> Outcome<Option<SecurityDescriptor>> {
+        if !record.has_descriptor || !self.caps.security {
+            return Ok(None);
+        }
+        let Some(bytes) = xattr::get(inode.path(), NAME)? else { return Ok(None) };
+        if let Ok(descriptor) = SecurityDescriptor::parse(&Bytes::from(bytes)) {
+            return Ok(Some(descriptor));
+        }
+        // One that cannot be read must not be taken for no protection at all: only the owner may give it a new one.
+        let default = self.default_security(inode, record)?;
+        Ok(Some(SecurityDescriptor { dacl: Some(Acl::default()), ..default }))
+    }
+
+    /// Refuses if what is stored keeps the inode out of this user's listings.
+    pub(super) fn check_visible(&self, inode: &Inode, record: &Record, token: &Token) -> Outcome<()> {
+        if may_see(self.stored_security(inode, record)?.as_ref(), token) {
+            Ok(())
+        } else {
+            Err(NtStatus::ACCESS_DENIED.into())
+        }
+    }
+
+    fn security_of(&self, inode: &Inode, record: &Record) -> Outcome<SecurityDescriptor> {
+        match self.stored_security(inode, record)? {
+            Some(descriptor) => Ok(descriptor),
+            None => self.default_security(inode, record),
+        }
+    }
+
+    pub(super) fn security(&self, node: &Node) -> Outcome<SecurityDescriptor> {
+        let record = if self.caps.security { Record::of(&node.inode)? } else { Record::default() };
+        self.security_of(&node.inode, &record)
+    }
+
+    pub(super) fn set_security(
+        &self,
+        node: &Node,
+        parts: SecurityInformation,
+        new: &SecurityDescriptor,
+    ) -> Outcome<()> {
         if !self.caps.security {
             return Err(NtStatus::NOT_SUPPORTED.into());
         }
         let _held = lock(&node.inode.edit);
-        let merged = crate::descriptor::merge(&self.security(node)?, new);
-        let mut bytes = Vec::with_capacity(merged.wire_len());
-        merged.emit(&mut bytes);
-        Ok(xattr::set(node.inode.path(), NAME, &bytes)?)
+        let old = self.security_of(&node.inode, &Record::of(&node.inode)?)?;
+        store(&node.inode, &old.apply(parts, new))
     }
+
+    /// What a new file starts with.
+    pub(super) fn give_security(&self, node: &Node, descriptor: &SecurityDescriptor) -> Outcome<()> {
+        let _held = lock(&node.inode.edit);
+        store(&node.inode, descriptor)
+    }
+}
+
+/// For who holds the inode's `edit`.
+fn store(inode: &Inode, descriptor: &SecurityDescriptor) -> Outcome<()> {
+    let mut bytes = Vec::with_capacity(descriptor.wire_len());
+    descriptor.emit(&mut bytes);
+    // First the mark: without a descriptor it means nothing, but a descriptor without it would not count.
+    Record::update_held(inode, |record| record.has_descriptor = true)?;
+    Ok(xattr::set(inode.path(), NAME, &bytes)?)
 }

@@ -152,7 +152,10 @@ impl Volume {
         let result = edit(&mut data)?;
         match &mut state.orphan {
             Some(orphan) => *orphan = data.data,
-            None => store(inode, &state.name, Some(&before), &data.data)?,
+            None => {
+                store(inode, &state.name, Some(&before), &data.data)?;
+                super::times::note_modified(inode)?;
+            }
         }
         Ok(result)
     }
@@ -175,12 +178,7 @@ impl Volume {
     pub(super) fn streams(&self, node: &Node) -> Outcome<Vec<StreamEntry>> {
         let mut entries = Vec::new();
         if !node.inode.is_directory() {
-            let unnamed = Node {
-                inode: Arc::clone(&node.inode),
-                link: Arc::clone(&node.link),
-                stream: None,
-                cursor: None.into(),
-            };
+            let unnamed = Node::new(Arc::clone(&node.inode), Arc::clone(&node.link), None);
             let attributes = self.attributes_of(&unnamed)?;
             let (size, allocation) = (attributes.end_of_file, attributes.allocation);
             entries.push(StreamEntry { name: Name::default(), size, allocation });
@@ -215,6 +213,9 @@ impl Volume {
         if let Some(existing) = existing.filter(|existing| *existing != old) {
             if !replace {
                 return Err(NtStatus::OBJECT_NAME_COLLISION.into());
+            }
+            if header(&node.inode, &existing)?.0 > 0 {
+                return Err(NtStatus::INVALID_PARAMETER.into());
             }
             self.orphan(node, &existing)?;
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{Purpose, Site};
+use super::{HIDES_UNREADABLE, Purpose, Site};
 use crate::workspace;
 
 const START_LIMIT: Duration = Duration::from_secs(10);
@@ -21,8 +21,8 @@ pub(super) fn spawn(site: &Site) -> Result<Child> {
     let mut command = Command::new(workspace::server_program()?);
     command.arg("serve");
     match (site.purpose, site.authentication_timeout_s) {
-        (Purpose::Conformance, None) => give_arguments(&mut command, site),
-        (Purpose::Speed, _) | (Purpose::Conformance, Some(_)) => {
+        (Purpose::Conformance, None) if site.named_shares.is_empty() => give_arguments(&mut command, site),
+        (Purpose::Speed | Purpose::Conformance, _) => {
             command.arg("--config").arg(lay_out(site)?);
         }
     }
@@ -49,7 +49,8 @@ fn give_arguments(command: &mut Command, site: &Site) {
     }
 }
 
-/// Everything in a configuration file, which alone can say that signatures are not required, and can set limits.
+/// Everything in a configuration file, which alone can say that signatures are not required, can set limits, and can trim
+/// listings.
 fn lay_out(site: &Site) -> Result<PathBuf> {
     let file = site.directory().join("leasehold.toml");
     if file.exists() {
@@ -69,6 +70,11 @@ fn lay_out(site: &Site) -> Result<PathBuf> {
     }
     for share in &site.shares {
         writeln!(text, "[[share]]\nname = {:?}\npath = {:?}", share.name, share.path)?;
+    }
+    for share in &site.named_shares {
+        let trimmed = share.name == HIDES_UNREADABLE;
+        writeln!(text, "[[share]]\nname = {:?}\npath = {:?}", share.name, share.path)?;
+        writeln!(text, "access_based_enumeration = {trimmed}")?;
     }
     fs::write(&file, text)?;
     Ok(file)

@@ -49,6 +49,9 @@ pub struct User {
     pub password: &'static str,
 }
 
+/// The share whose listings leave out what the user may not read.
+const HIDES_UNREADABLE: &str = "hideunread";
+
 /// A directory that the server shares.
 #[derive(Debug, Clone)]
 pub struct Share {
@@ -73,6 +76,9 @@ pub struct Site {
     pub address: SocketAddr,
     /// The shares, `t1`, `t2`, ...
     pub shares: Vec<Share>,
+    /// Shares that single tests of smbtorture look for by name: `hideunread` leaves out of listings what the user may not
+    /// read, to `noperm` one can connect and no more.
+    pub named_shares: Vec<Share>,
     /// Two users with equal rights.
     pub users: [User; 2],
     /// Whether smbd lists names that DOS can't hold by a short form, as its default is.
@@ -114,11 +120,23 @@ impl Site {
             directory,
             address: free_address()?,
             shares,
+            named_shares: Vec::new(),
             users,
             short_names: true,
             purpose: Purpose::Conformance,
             authentication_timeout_s: None,
         })
+    }
+
+    /// Adds the shares that tests look for by name.
+    pub fn add_named_shares(&mut self) -> Result<()> {
+        for (name, mode) in [(HIDES_UNREADABLE, 0o777), ("noperm", 0o000)] {
+            let path = self.directory.path().join(name);
+            make_open_directory(&path)?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
+            self.named_shares.push(Share { name: name.into(), path });
+        }
+        Ok(())
     }
 
     /// The site's directory, for files of the server and of clients beside the shares.

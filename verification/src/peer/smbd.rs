@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{Purpose, Site};
+use super::{HIDES_UNREADABLE, Purpose, Site};
 use crate::process;
 
 const START_LIMIT: Duration = Duration::from_secs(15);
@@ -133,6 +133,11 @@ fn lay_out(site: &Site, base: &Path, configuration: &Path) -> Result<()> {
     writeln!(text, "\tmangled names = {}", if site.short_names { "yes" } else { "no" })?;
     for share in &site.shares {
         writeln!(text, "[{}]\n\tpath = {}", share.name, share.path.display())?;
+    }
+    for share in &site.named_shares {
+        writeln!(text, "[{}]\n\tpath = {}", share.name, share.path.display())?;
+        let trimmed = if share.name == HIDES_UNREADABLE { "yes" } else { "no" };
+        writeln!(text, "\thide unreadable = {trimmed}")?;
     }
     fs::write(configuration, text)?;
 

@@ -132,7 +132,9 @@ pub fn run(options: &Options) -> Result<Totals> {
     expected.extend(not_run.iter().map(|test| (test.clone(), Outcome::NotRun)));
 
     let started = Instant::now();
-    let peer = Peer::start(options.peer, Site::new(options.workers)?)?;
+    let mut site = Site::new(options.workers)?;
+    site.add_named_shares()?;
+    let peer = Peer::start(options.peer, site)?;
     let runner = run::Runner::new(&peer, options)?;
     let mut results = runner.run_all(&to_run)?;
     let differing: Vec<String> = results

@@ -62,26 +62,23 @@ impl Creating {
         if !self.wants_directory() {
             dos = dos.with(FileAttributes::ARCHIVE);
         }
-        Initial { dos, eas: self.eas.clone(), allocation: self.allocation, security: self.security.clone() }
+        Initial {
+            dos,
+            eas: self.eas.clone(),
+            allocation: self.allocation,
+            security: self.initial_security.clone(),
+            owner: self.owner,
+        }
     }
 
-    pub(super) fn response(
-        &self,
-        file_id: smb_proto::command::FileId,
-        access: AccessMask,
-        attributes: &Attributes,
-    ) -> Response {
+    pub(super) fn response(&self, file_id: smb_proto::command::FileId, attributes: &Attributes) -> Response {
         let (oplock_level, lease) = self.cached_answer();
         let mut contexts: Vec<ResponseContext> = lease.into_iter().collect();
         if let Some(since) = self.wants_maximal {
             // A client that knows the state since this time has the answer already (3.3.5.9.5).
             let known = since.is_some_and(|since| since == attributes.last_write && since != FileTime(0));
             let query_status = if known { NtStatus::NONE_MAPPED } else { NtStatus::SUCCESS };
-            let maximal_access = if known {
-                AccessMask::EMPTY
-            } else {
-                self.maximum(attributes).with(access.masked(self.maximal))
-            };
+            let maximal_access = if known { AccessMask::EMPTY } else { self.maximum(attributes) };
             contexts.push(ResponseContext::MaximalAccess(MaximalAccess { query_status, maximal_access }));
         }
         if self.wants_disk_id {

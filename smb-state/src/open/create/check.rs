@@ -81,15 +81,12 @@ impl Creating {
     }
 
     /// Checks for a name that leads nowhere (MS-FSA 2.1.5.1 phase 6, 2.1.5.1.1).
-    pub(super) fn check_new(&self) -> Result<(), NtStatus> {
+    pub(super) fn check_new_name(&self) -> Result<(), NtStatus> {
         if !self.makes() {
             return Err(NtStatus::OBJECT_NAME_NOT_FOUND);
         }
         if self.caps.read_only {
             return Err(NtStatus::MEDIA_WRITE_PROTECTED);
-        }
-        if !self.maximal.contains(AccessMask::ADD_FILE) {
-            return Err(NtStatus::ACCESS_DENIED);
         }
         let attributes = self.request.file_attributes;
         if self.wants_directory() && attributes.contains(FileAttributes::TEMPORARY) {
@@ -115,30 +112,32 @@ impl Creating {
         if self.caps.read_only {
             return Err(NtStatus::MEDIA_WRITE_PROTECTED);
         }
-        let writes = self.maximal.contains(AccessMask::WRITE_DATA);
-        if !writes || file.dos.contains(FileAttributes::READONLY) {
+        if file.dos.contains(FileAttributes::READONLY) {
             return Err(NtStatus::ACCESS_DENIED);
         }
         Ok(())
     }
 
-    /// What the open is granted.
+    /// What the open is granted; of a new object everything that its maker asks for (MS-FSA 2.1.5.1.1).
     pub(super) fn granted(&self, attributes: &Attributes) -> AccessMask {
         let desired = self.request.desired_access.map_generic();
         let granted = desired.without(AccessMask::MAXIMUM_ALLOWED);
         if desired.contains(AccessMask::MAXIMUM_ALLOWED) {
-            granted.with(self.maximum(attributes))
+            let made = self.action == CreateAction::CREATED;
+            granted.with(if made { self.maximal } else { self.maximum(attributes) })
         } else {
             granted
         }
     }
 
+    /// The most that the share, descriptors and attributes let the user have.
     pub(super) fn maximum(&self, attributes: &Attributes) -> AccessMask {
         let made = self.action == CreateAction::CREATED;
+        let maximum = self.maximal.masked(self.rights);
         if attributes.dos.contains(FileAttributes::READONLY) && attributes.kind == Kind::File && !made {
-            self.maximal.without(AccessMask::WRITE_DATA.with(AccessMask::APPEND_DATA))
+            maximum.without(AccessMask::WRITE_DATA.with(AccessMask::APPEND_DATA))
         } else {
-            self.maximal
+            maximum
         }
     }
 }

@@ -1,7 +1,7 @@
 //! CREATE (MS-SMB2 3.3.5.9, MS-FSA 2.1.5.1).
 //!
 //! ```text
-//! Resolving --Found--> AskingFile --Granted--> Opening | Overwriting --> open
+//! Resolving --Found--> [ResolvingParent] --> AskingFile --Granted--> Opening | Overwriting --> open
 //!     |  ^----------------------- Stale ----------'
 //!     |--NoName--> Reserving --Granted--> Making --> AskingFile (first open) --> open, name freed
 //!     |                |--Again--> Resolving          |--COLLISION--> Resolving
@@ -13,8 +13,9 @@
 //! With a lease, its client is asked whether the key is this file's before the file is asked. A CREATE that has to wait for a
 //! break is told `Again` after it.
 //!
-//! Not done yet: durable handles (their contexts are ignored, a reconnect finds nothing), access checks against security
-//! descriptors, snapshots.
+//! The directory is looked at only when what is there has a security descriptor that grants less than its directory might.
+//!
+//! Not done yet: durable handles (their contexts are ignored, a reconnect finds nothing), snapshots.
 
 use smb_proto::NtStatus;
 use smb_proto::access::AccessMask;
@@ -24,6 +25,8 @@ use smb_proto::command::oplock_break::OplockLevel;
 use smb_proto::create_context::{LeaseKey, RequestContext};
 use smb_proto::fscc::ea::{self, FullEa};
 use smb_proto::fscc::name::{StreamPath, StreamType};
+use smb_proto::security::descriptor::SecurityDescriptor;
+use smb_proto::security::sid::Sid;
 use smb_proto::{FileTime, Name};
 
 use super::{Open, State};
@@ -38,6 +41,7 @@ use crate::response::Body;
 use crate::shard::{Shard, Turn, Wait};
 use crate::storage::{Kind, Object, Requester, Resolved, StorageOp, StorageReply, VolumeCaps};
 
+mod access;
 mod answer;
 mod cache;
 mod check;
@@ -59,7 +63,13 @@ pub(crate) struct Creating {
     request: Request,
     eas: Vec<FullEa>,
     allocation: u64,
-    security: Option<Box<smb_proto::security::descriptor::SecurityDescriptor>>,
+    /// The descriptor of the context, if it came.
+    security: Option<Box<SecurityDescriptor>>,
+    /// The new object's, made of that and of what its directory hands down.
+    initial_security: Option<Box<SecurityDescriptor>>,
+    owner: Option<Sid>,
+    /// What descriptors grant.
+    rights: AccessMask,
     wants_maximal: Option<Option<FileTime>>,
     wants_disk_id: bool,
     /// What it asks to cache.
@@ -86,6 +96,10 @@ enum Stage {
     ClaimingLease {
         object: Object,
         reserved: Option<Link>,
+    },
+    /// The object's directory is looked up, for the rights that it gives.
+    ResolvingParent {
+        object: Object,
     },
     /// The file is asked; `reserved` is the name to free when it is the first open of a new file.
     AskingFile {
@@ -145,6 +159,9 @@ impl Shard {
             eas: Vec::new(),
             allocation: 0,
             security: None,
+            initial_security: None,
+            owner: None,
+            rights: AccessMask::FILE_ALL_ACCESS,
             wants_maximal: None,
             wants_disk_id: false,
             want: Want::Nothing,
@@ -194,6 +211,9 @@ impl Shard {
             (Stage::Resolving, StorageReply::Resolved(resolved)) => {
                 self.on_resolved(creating, resolved, turn)
             }
+            (Stage::ResolvingParent { object }, StorageReply::Resolved(resolved)) => {
+                self.on_parent(creating, object, resolved, turn);
+            }
             (Stage::Making { parent, reserved }, StorageReply::Opened(object)) => {
                 self.forget_handle(parent.handle, creating.requester.clone(), turn);
                 creating.action = CreateAction::CREATED;
@@ -242,13 +262,13 @@ impl Shard {
     fn on_resolved(&mut self, mut creating: Box<Creating>, resolved: Resolved, turn: &mut Turn<'_>) {
         match resolved {
             Resolved::Found(object) => match creating.check_existing(&object.attributes) {
-                Ok(()) => self.ask_file(creating, object, None, turn),
+                Ok(()) => self.check_object(creating, object, turn),
                 Err(status) => {
                     self.forget_handle(object.handle, creating.requester.clone(), turn);
                     self.fail_create(creating, status, turn);
                 }
             },
-            Resolved::NoName { parent } => match creating.check_new() {
+            Resolved::NoName { parent } => match self.check_new(&mut creating, &parent) {
                 Ok(()) => match creating.lease {
                     Some((client, key)) => {
                         creating.stage = Stage::CheckingLease { parent };
@@ -263,15 +283,7 @@ impl Shard {
                 }
             },
             Resolved::NoStream { file } => match creating.check_new_stream(&file.attributes) {
-                Ok(()) => {
-                    let op = StorageOp::CreateStream {
-                        file: file.handle,
-                        stream: creating.path.stream().cloned().unwrap_or_default(),
-                        initial: Box::new(creating.initial()),
-                    };
-                    creating.stage = Stage::MakingStream { file };
-                    self.submit(creating.requester.clone(), op, Wait::Create(creating), turn);
-                }
+                Ok(()) => self.check_object(creating, file, turn),
                 Err(status) => {
                     self.forget_handle(file.handle, creating.requester.clone(), turn);
                     self.fail_create(creating, status, turn);
@@ -431,12 +443,16 @@ impl Shard {
     /// The new file is there; the stream that was asked for is not. Its hold on the file is the stream's from the start.
     fn make_first_stream(
         &mut self,
-        mut creating: Box<Creating>,
+        creating: Box<Creating>,
         file: Object,
         stream: Name,
         turn: &mut Turn<'_>,
     ) {
         self.undo_grant(&creating, &file, turn);
+        self.make_stream(creating, file, stream, turn);
+    }
+
+    fn make_stream(&mut self, mut creating: Box<Creating>, file: Object, stream: Name, turn: &mut Turn<'_>) {
         let op = StorageOp::CreateStream { file: file.handle, stream, initial: Box::new(creating.initial()) };
         creating.stage = Stage::MakingStream { file };
         self.submit(creating.requester.clone(), op, Wait::Create(creating), turn);
@@ -476,11 +492,11 @@ impl Shard {
         open.spelled = (object.name.clone(), object.stream.clone());
         open.link = Link { parent: object.parent, name: object.name.folded() };
         let held = std::mem::take(&mut open.held_breaks);
-        let (file_id, access) = (open.file_id(creating.open), open.access);
+        let file_id = open.file_id(creating.open);
         let overwrote = matches!(creating.action, CreateAction::OVERWRITTEN | CreateAction::SUPERSEDED);
         self.report_opened(creating.open, creating.action == CreateAction::CREATED, overwrote, turn);
         if alive {
-            let body = Body::Create(Box::new(creating.response(file_id, access, &object.attributes)));
+            let body = Body::Create(Box::new(creating.response(file_id, &object.attributes)));
             let origin = creating.origin;
             turn.finish(Finished {
                 origin,
@@ -514,6 +530,7 @@ impl Shard {
         let requester = creating.requester.clone();
         match std::mem::replace(&mut creating.stage, Stage::Resolving) {
             Stage::Resolving => {}
+            Stage::ResolvingParent { object } => self.forget_handle(object.handle, requester, turn),
             Stage::AskingFile { object, reserved } | Stage::ClaimingLease { object, reserved } => {
                 self.forget_handle(object.handle, requester, turn);
                 if let Some(link) = reserved {
@@ -555,7 +572,7 @@ impl Creating {
                 }
                 RequestContext::SdBuffer(descriptor) => {
                     if self.caps.security {
-                        let parsed = smb_proto::security::descriptor::SecurityDescriptor::parse(&descriptor)
+                        let parsed = SecurityDescriptor::parse(&descriptor)
                             .map_err(|_| NtStatus::INVALID_SECURITY_DESCR)?;
                         self.security = Some(Box::new(parsed));
                     }
@@ -614,6 +631,7 @@ impl Creating {
             held_breaks: Vec::new(),
             outstanding: 0,
             doomed: false,
+            times: super::times::Times::default(),
         }
     }
 

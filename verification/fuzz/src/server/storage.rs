@@ -112,7 +112,9 @@ impl Storage {
                 }
                 Ok(StorageReply::Opened(self.pin(number, parent, name, stream)))
             }
-            StorageOp::Open { handle, .. } | StorageOp::Attributes { handle } => {
+            StorageOp::Open { handle, .. }
+            | StorageOp::SettleTimes { handle, .. }
+            | StorageOp::Attributes { handle } => {
                 self.attributes(handle).map(StorageReply::Attributes)
             }
             StorageOp::Overwrite { handle, initial, supersede } => {
@@ -203,10 +205,11 @@ impl Storage {
                 let security = self.nodes.get(&number).and_then(|node| node.security.clone());
                 Ok(StorageReply::Security(security.unwrap_or_default()))
             }
-            StorageOp::SetSecurity { handle, descriptor } => {
+            StorageOp::SetSecurity { handle, parts, descriptor } => {
                 let (number, ..) = self.node(handle)?;
                 let node = self.nodes.get_mut(&number).ok_or(NtStatus::OBJECT_NAME_NOT_FOUND)?;
-                node.security = Some(descriptor);
+                let old = node.security.take().unwrap_or_default();
+                node.security = Some(Box::new(old.apply(parts, &descriptor)));
                 Ok(StorageReply::Done)
             }
             StorageOp::CheckEmpty { handle } => {
@@ -238,6 +241,7 @@ impl Storage {
                 Ok(StorageReply::Done)
             }
             StorageOp::Unlink { handle } => self.unlink(handle),
+            StorageOp::UnlinkStream { handle } => self.unlink_stream(handle),
             StorageOp::Volume => Ok(StorageReply::Volume(VolumeInfo {
                 creation: NOW,
                 serial: 7,
@@ -294,7 +298,14 @@ impl Storage {
         self.handles += 1;
         let handle = Handle(self.handles);
         let attributes = self.attributes_of(number, &stream);
-        let object = Object { handle, attributes, parent, name: name.clone(), stream: stream.clone() };
+        let object = Object {
+            handle,
+            attributes,
+            parent,
+            name: name.clone(),
+            stream: stream.clone(),
+            security: self.nodes.get(&number).and_then(|node| node.security.clone()),
+        };
         self.pins.insert(handle, Pin::Node { number, parent, name, stream, listing: None });
         object
     }
@@ -368,6 +379,7 @@ impl Storage {
             parent: ROOT,
             name: name.clone(),
             stream: Name::from(""),
+            security: None,
         };
         Ok(StorageReply::Resolved(Resolved::Found(object)))
     }
@@ -516,14 +528,16 @@ impl Storage {
         Ok(())
     }
 
-    fn unlink(&mut self, handle: Handle) -> Result<Reply, NtStatus> {
-        let (number, parent, name, stream) = self.node(handle)?;
-        if !stream.is_empty() {
-            if let Some(node) = self.nodes.get_mut(&number) {
-                node.streams.remove(&stream.folded());
-            }
-            return Ok(StorageReply::Done);
+    fn unlink_stream(&mut self, handle: Handle) -> Result<Reply, NtStatus> {
+        let (number, _, _, stream) = self.node(handle)?;
+        if let Some(node) = self.nodes.get_mut(&number) {
+            node.streams.remove(&stream.folded());
         }
+        Ok(StorageReply::Done)
+    }
+
+    fn unlink(&mut self, handle: Handle) -> Result<Reply, NtStatus> {
+        let (number, parent, name, _) = self.node(handle)?;
         self.check_empty(number)?;
         if self.entries.get(&(parent, name.folded())).is_some_and(|(_, present)| *present == number) {
             self.entries.remove(&(parent, name.folded()));

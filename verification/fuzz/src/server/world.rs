@@ -128,6 +128,7 @@ pub fn config(options: u8) -> Config {
         caps: storage::caps(volume),
         read_only,
         encrypted,
+        access_based: false,
         allowed: Allowed::Users,
     };
     Config {
