@@ -104,7 +104,10 @@ pub enum FileAsk {
     },
     /// A name is about to come into this directory by a rename, which uses it as an open of it would. Granted, or refused
     /// with SHARING_VIOLATION.
-    CheckEntry,
+    CheckEntry {
+        /// That open shares deletion.
+        shares_delete: bool,
+    },
     /// A link is to be replaced by another file. Granted when nobody has it open; undone by [`FileAsk::Replaced`].
     Replace {
         /// The link.
@@ -211,7 +214,7 @@ impl FileAsk {
             | Self::EndStreamRename { .. }
             | Self::IsPending { .. }
             | Self::Renamed { .. }
-            | Self::CheckEntry
+            | Self::CheckEntry { .. }
             | Self::Replace { .. }
             | Self::Replaced { .. }
             | Self::Done { .. }
@@ -246,7 +249,7 @@ impl FileAsk {
             | Self::Dispose { .. }
             | Self::IsPending { .. }
             | Self::CheckRename { .. }
-            | Self::CheckEntry
+            | Self::CheckEntry { .. }
             | Self::Replace { .. }
             | Self::Check { .. }
             | Self::EntryChanged { .. }
@@ -407,7 +410,7 @@ impl File {
             | FileAsk::EndStreamRename { .. }
             | FileAsk::IsPending { .. }
             | FileAsk::Renamed { .. }
-            | FileAsk::CheckEntry
+            | FileAsk::CheckEntry { .. }
             | FileAsk::Replace { .. }
             | FileAsk::Replaced { .. }
             | FileAsk::Done { .. }
@@ -458,8 +461,8 @@ impl File {
             FileAsk::IsPending { open } => {
                 return Answer::Pending(self.grants.get(open).is_some_and(|grant| self.is_pending(grant)));
             }
-            FileAsk::CheckEntry => {
-                if !self.grants.values().all(share_mode::lets_names_in) {
+            FileAsk::CheckEntry { shares_delete } => {
+                if !self.grants.values().all(|grant| share_mode::lets_names_in(grant, *shares_delete)) {
                     return Answer::Refused(NtStatus::SHARING_VIOLATION);
                 }
             }

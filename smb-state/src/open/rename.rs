@@ -224,8 +224,11 @@ impl Shard {
         let Some(number) = renaming.parent.as_ref().map(|parent| parent.attributes.number) else { return };
         let file = FileKey { volume: renaming.requester.volume, number };
         renaming.stage = Stage::AskingParent;
+        // The directory is used sharing everything; older systems did not share deletion, and clients' tests want that of
+        // them where files are renamed (MS-FSA 2.1.5.15.12 with its note 185).
+        let shares_delete = self.opens.get(&renaming.open).is_some_and(Open::is_directory);
         let asker = self.wait(Wait::Rename(renaming));
-        turn.post(Address::File(file), Message::AskFile(FileAsk::CheckEntry, asker));
+        turn.post(Address::File(file), Message::AskFile(FileAsk::CheckEntry { shares_delete }, asker));
     }
 
     fn resolve_target(&mut self, mut renaming: Box<Renaming>, turn: &mut Turn<'_>) {

@@ -26,6 +26,7 @@ use crate::storage::{Attributes, Kind, Object, Resolved, StorageOp, StorageReply
 mod access;
 mod directories;
 mod locks;
+mod notify;
 mod times;
 
 const CONNECTION: ConnectionId = ConnectionId::new(ShardId(0), 1);
