@@ -27,6 +27,7 @@ pub mod close;
 pub mod copy;
 pub mod create;
 pub mod doom;
+pub mod extents;
 pub mod io;
 pub mod ioctl;
 pub mod query;

@@ -24,6 +24,7 @@ use crate::shard::Shard;
 use crate::storage::{Attributes, Kind, Object, Resolved, StorageOp, StorageReply, VolumeCaps};
 
 mod directories;
+mod extents;
 mod times;
 
 const CONNECTION: ConnectionId = ConnectionId::new(ShardId(0), 1);

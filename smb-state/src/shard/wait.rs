@@ -5,6 +5,7 @@ use crate::message::{Answer, Finished};
 use crate::open::close::Closing;
 use crate::open::copy::Copying;
 use crate::open::create::Creating;
+use crate::open::extents::Cloning;
 use crate::open::io::{Pending, Then, payload_of};
 use crate::open::rename::Renaming;
 use crate::open::set::Disposing;
@@ -28,6 +29,7 @@ pub(crate) enum Wait {
     QueryPending(Box<Pending>),
     Rename(Box<Renaming>),
     Copy(Box<Copying>),
+    Clone(Box<Cloning>),
     /// The namespace was asked to keep names out of a directory.
     Doom(Box<Disposing>),
     /// The file was told of a delete disposition.
@@ -52,6 +54,7 @@ impl Shard {
             Wait::Request(pending) => self.on_request_reply(*pending, reply, turn),
             Wait::Rename(renaming) => self.on_rename_reply(renaming, reply, turn),
             Wait::Copy(copying) => self.on_copy_reply(copying, reply, turn),
+            Wait::Clone(cloning) => self.on_clone_reply(&cloning, &reply, turn),
             Wait::TimesSettled(open) => self.outstanding_done(open, turn),
             Wait::CloseAttributes(closing) => self.on_close_attributes(*closing, reply, turn),
             Wait::CloseEmpty(closing) => self.on_closing_empty(*closing, &reply, turn),
@@ -89,6 +92,7 @@ impl Shard {
             Wait::Nothing
             | Wait::Request(_)
             | Wait::Copy(_)
+            | Wait::Clone(_)
             | Wait::TimesSettled(_)
             | Wait::CloseAttributes(_)
             | Wait::CloseEmpty(_)
