@@ -34,6 +34,7 @@ pub mod copy;
 pub mod create;
 pub mod directory_lease;
 pub mod doom;
+pub mod extents;
 pub mod io;
 pub mod ioctl;
 pub mod lock;

@@ -25,6 +25,7 @@ use crate::storage::{Attributes, Kind, Object, Resolved, StorageOp, StorageReply
 
 mod access;
 mod directories;
+mod extents;
 mod locks;
 mod notify;
 mod times;
