@@ -103,6 +103,8 @@ pub struct Limits {
     pub tree_connects_per_session_max: u32,
     /// Opens of one session.
     pub opens_per_session_max: u32,
+    /// Byte-range locks of one open.
+    pub locks_per_open_max: u32,
     /// Milliseconds that a client has to acknowledge the break of an oplock or a lease.
     pub break_timeout_ms: u64,
     /// Requests of one connection that wait with an interim response.
@@ -142,6 +144,7 @@ impl Default for Limits {
             channels_per_session_max: 32,
             tree_connects_per_session_max: 1024,
             opens_per_session_max: 65_536,
+            locks_per_open_max: 65_536,
             break_timeout_ms: 35_000,
             async_requests_per_connection_max: 512,
             watches_per_session_max: 1024,

@@ -6,7 +6,7 @@
 //! `Ready` takes requests; each one that is with storage counts as outstanding. `Closing` takes none and lasts until the last
 //! outstanding one is answered: only then the file is told, the handle closed, and a pending delete carried out (S39).
 //!
-//! Rooms for what comes: durability, replay of CREATE, lock sequences.
+//! Rooms for what comes: durability, replay of CREATE.
 
 use std::collections::VecDeque;
 
@@ -20,13 +20,14 @@ use channel_sequence::{Outstanding, Stale, Ticket};
 
 use crate::file::Link;
 use crate::file::caching::Notice;
-use crate::file::permit::Permit;
-use crate::ids::{FileKey, Handle, OpenId, SessionId, ShareId, TreeId, VolumeId};
+use crate::file::permit::{Permit, UnderPermit};
+use crate::ids::{ConnectionId, FileKey, Handle, OpenId, SessionId, ShareId, TreeId, VolumeId};
 use crate::message::{Execution, Finished, Origin};
 use crate::request::{Command, IoctlInput};
 use crate::response::Body;
 use crate::shard::{Shard, Turn};
 use crate::storage::{Kind, Requester, VolumeCaps};
+use lock::LockSequences;
 
 pub mod breaks;
 pub mod channel_sequence;
@@ -34,9 +35,12 @@ pub mod checked;
 pub mod close;
 pub mod copy;
 pub mod create;
+pub mod directory_lease;
 pub mod doom;
+pub mod extents;
 pub mod io;
 pub mod ioctl;
+pub mod lock;
 pub mod query;
 pub mod rename;
 pub mod set;
@@ -85,12 +89,20 @@ pub struct Open {
     pub(crate) outstanding: Outstanding,
     /// What may be done without asking the file.
     pub(crate) permit: Permit,
-    /// Reads and writes under the permit that are with storage.
-    pub(crate) permitted: u32,
-    /// The file waits until there are none.
-    pub(crate) draining: bool,
+    /// What of that is with storage.
+    pub(crate) under_permit: UnderPermit,
+    /// Lock sequences of its LOCKs.
+    pub(crate) lock_sequences: LockSequences,
     /// The lease that it joined.
     pub(crate) lease: Option<LeaseKey>,
+    /// The lease of its directory that its CREATE named.
+    pub(crate) parent_lease: Option<([u8; 16], LeaseKey)>,
+    /// It wrote; its directory's leases break at its close.
+    pub(crate) wrote: bool,
+    /// Its directory was made known as cached to this many shards.
+    pub(crate) cached_in: u16,
+    /// Where its client was told of the last break.
+    pub(crate) break_told: Option<ConnectionId>,
     /// Breaks that came before its CREATE was answered: a grant is never overtaken by its break (S32).
     pub(crate) held_breaks: Vec<(OpenId, Notice)>,
     /// The open's own delete-pending directory was announced to the namespace.
@@ -277,9 +289,8 @@ impl Shard {
             Command::QueryInfo(query) => self.on_query_info(request, query, turn),
             Command::SetInfo(set) => self.on_set_info(request, set, turn),
             Command::Ioctl(ioctl) => self.on_ioctl(request, ioctl, turn),
+            Command::Lock(lock) => self.on_lock(request, lock, turn),
             Command::ChangeNotify(notify) => self.on_change_notify(request, notify, turn),
-            // Byte-range locks are not there yet, and nothing says that they are.
-            Command::Lock(_) => Err(NtStatus::NOT_SUPPORTED),
             Command::MultiProtocolNegotiate(_)
             | Command::Negotiate(_)
             | Command::SessionSetup(_)

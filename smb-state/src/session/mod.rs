@@ -236,6 +236,7 @@ impl Shard {
             self.end_session(id, None, turn);
         } else {
             self.cancel_waits_of_connection(connection, turn);
+            self.tell_breaks_again(id, connection, turn);
         }
     }
 

@@ -27,6 +27,9 @@ mod access;
 mod bind;
 mod channel_sequence;
 mod directories;
+mod extents;
+mod locks;
+mod notify;
 mod times;
 
 const CONNECTION: ConnectionId = ConnectionId::new(ShardId(0), 1);
