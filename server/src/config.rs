@@ -1,6 +1,6 @@
 //! The configuration file.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +16,8 @@ use crate::failure::{About, Failure, Outcome};
 pub(crate) struct Settings {
     /// Empty: the default addresses.
     pub(crate) listen: Vec<SocketAddr>,
+    /// Empty: what is listened on.
+    pub(crate) interfaces: Vec<IpAddr>,
     pub(crate) cores: Option<u16>,
     pub(crate) name: Option<String>,
     pub(crate) state_dir: Option<PathBuf>,
@@ -31,6 +33,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             listen: Vec::new(),
+            interfaces: Vec::new(),
             cores: None,
             name: None,
             state_dir: None,
@@ -88,6 +91,7 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct ServerSection {
     listen: Option<Vec<Spanned<String>>>,
+    interfaces: Option<Vec<Spanned<String>>>,
     cores: Option<Spanned<u16>>,
     name: Option<Spanned<String>>,
     state_dir: Option<PathBuf>,
@@ -105,6 +109,7 @@ struct LimitsSection {
     unauthenticated_connections: Option<Spanned<u32>>,
     authentication_timeout_seconds: Option<Spanned<u32>>,
     sessions_per_connection: Option<Spanned<u32>>,
+    channels_per_session: Option<Spanned<u32>>,
     tree_connects_per_session: Option<Spanned<u32>>,
     opens_per_session: Option<Spanned<u32>>,
     locks_per_open: Option<Spanned<u32>>,
@@ -171,6 +176,7 @@ fn parse(text: &str, directory: &Path) -> Result<Settings, Wrong> {
     })?;
     let server = file.server;
     let listen = server.listen.unwrap_or_default();
+    let interfaces = server.interfaces.unwrap_or_default();
     if file.share.is_empty() {
         return Err(Wrong { line: None, cause: "there is no [[share]]".into() });
     }
@@ -187,6 +193,10 @@ fn parse(text: &str, directory: &Path) -> Result<Settings, Wrong> {
             .into_iter()
             .map(|address| parse_address(&source, &address))
             .collect::<Result<_, _>>()?,
+        interfaces: interfaces
+            .into_iter()
+            .map(|address| parse_interface(&source, &address))
+            .collect::<Result<_, _>>()?,
         cores: server.cores.map(|cores| check_cores(&source, &cores)).transpose()?,
         name: server.name.map(|name| check_name(&source, name)).transpose()?,
         state_dir: server.state_dir.map(|path| directory.join(path)),
@@ -201,6 +211,11 @@ fn parse(text: &str, directory: &Path) -> Result<Settings, Wrong> {
 
 fn parse_address(source: &Source<'_>, text: &Spanned<String>) -> Result<SocketAddr, Wrong> {
     let wrong = |_| source.wrong(text.span(), format!("\"{}\" is not ADDRESS:PORT", text.get_ref()));
+    text.get_ref().parse().map_err(wrong)
+}
+
+fn parse_interface(source: &Source<'_>, text: &Spanned<String>) -> Result<IpAddr, Wrong> {
+    let wrong = |_| source.wrong(text.span(), format!("\"{}\" is not an address", text.get_ref()));
     text.get_ref().parse().map_err(wrong)
 }
 
@@ -261,6 +276,11 @@ fn limits(source: &Source<'_>, section: LimitsSection) -> Result<Limits, Wrong> 
             section.sessions_per_connection,
             1..65_537,
             default.sessions_per_connection_max,
+        )?,
+        channels_per_session_max: source.within(
+            section.channels_per_session,
+            1..1025,
+            default.channels_per_session_max,
         )?,
         tree_connects_per_session_max: source.within(
             section.tree_connects_per_session,
@@ -416,6 +436,7 @@ mod tests {
             r#"
             [server]
             listen = ["0.0.0.0:445", "[::]:445"]
+            interfaces = ["192.0.2.1", "2001:db8::1"]
             cores = 4
             name = "FILES-1"
             state_dir = "var/state"
@@ -429,6 +450,7 @@ mod tests {
             unauthenticated_connections = 5
             authentication_timeout_seconds = 7
             sessions_per_connection = 2
+            channels_per_session = 6
             tree_connects_per_session = 3
             opens_per_session = 4
             locks_per_open = 6
@@ -446,6 +468,8 @@ mod tests {
         )
         .unwrap();
         assert_eq!(settings.listen, ["0.0.0.0:445".parse().unwrap(), "[::]:445".parse().unwrap()]);
+        let interfaces: [IpAddr; 2] = ["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
+        assert_eq!(settings.interfaces, interfaces);
         assert_eq!((settings.cores, settings.name.as_deref()), (Some(4), Some("FILES-1")));
         assert_eq!(settings.state_dir, Some("/var/state".into()));
         assert_eq!(settings.users_file, Some("/etc/users".into()));
@@ -457,6 +481,7 @@ mod tests {
             unauthenticated_connections_max: 5,
             authentication_timeout_ms: 7000,
             sessions_per_connection_max: 2,
+            channels_per_session_max: 6,
             tree_connects_per_session_max: 3,
             opens_per_session_max: 4,
             locks_per_open_max: 6,
@@ -478,6 +503,7 @@ mod tests {
         for (text, line, part) in [
             ("[server]\ncolour = 1\n".to_owned() + share, 2, "unknown field `colour`"),
             ("[server]\nlisten = [\"localhost\"]\n".to_owned() + share, 2, "not ADDRESS:PORT"),
+            ("[server]\ninterfaces = [\"eth0\"]\n".to_owned() + share, 2, "not an address"),
             ("[server]\n\nsigning = \"maybe\"\n".to_owned() + share, 3, "unknown variant `maybe`"),
             ("[server]\ndialect_min = \"3.2\"\n".to_owned() + share, 2, "dialects are"),
             ("[server]\ndialect_min = \"3.0\"\ndialect_max = \"2.1\"\n".to_owned() + share, 3, "above"),

@@ -504,7 +504,7 @@ impl World {
                     self.respond(connection, response, seen);
                 }
             }
-            Output::Authenticate { session, message, token } => {
+            Output::Authenticate { session, message, token } | Output::Bind { session, message, token } => {
                 self.proofs.insert((connection, message), session);
                 self.release(token);
             }
@@ -523,6 +523,7 @@ impl World {
             Output::Notify(_)
             | Output::Negotiated(_)
             | Output::ContinueHash { .. }
+            | Output::VerifyBind { .. }
             | Output::DropAuthentication { .. } => {}
         }
     }

@@ -55,6 +55,8 @@ pub struct Surroundings<'a> {
     pub buffers: &'a dyn Buffers,
     /// Users.
     pub users: &'a dyn Users,
+    /// The keys of all sessions of the server.
+    pub keys: &'a super::KeyRing,
     /// Fills its argument with bytes that nobody can guess.
     pub random: &'a mut dyn FnMut(&mut [u8]),
     /// Now, for challenges and NEGOTIATE's SystemTime.

@@ -97,7 +97,7 @@ impl Shard {
         turn: &mut Turn<'_>,
     ) {
         let Some(open) = self.opens.get_mut(&request.open) else { return };
-        open.outstanding += 1;
+        open.outstanding.begin(request.origin.ticket);
         let mut pending = Pending {
             open: request.open,
             origin: request.origin,
@@ -143,7 +143,7 @@ impl Shard {
                 let Pending { open: id, origin, spent, .. } = pending;
                 let file_id = Some(open.file_id(id));
                 turn.finish(Finished { origin, status, body: Body::Error, open: file_id, spent });
-                self.outstanding_done(id, turn);
+                self.outstanding_done(id, origin.ticket, turn);
             }
         }
     }

@@ -55,12 +55,12 @@ impl Shard {
             State::Closing(closers) => closers.extend(closer),
             State::Ready => {
                 open.state = State::Closing(closer.into_iter().collect());
-                if open.outstanding > 0 {
+                if !open.outstanding.is_empty() {
                     self.cancel_waits_of(id, turn);
                 }
                 self.end_watch(id, NtStatus::NOTIFY_CLEANUP, turn);
                 self.disarm(Timer::WriteTime(id), turn);
-                if self.opens.get(&id).is_some_and(|open| open.outstanding == 0) {
+                if self.opens.get(&id).is_some_and(|open| open.outstanding.is_empty()) {
                     self.begin_close(id, turn);
                 }
             }

@@ -6,6 +6,7 @@ use smb_proto::access::AccessMask;
 use smb_proto::command::FileId;
 use smb_proto::command::ioctl::{CopyChunkRequest, CopyChunkResponse, FsctlCode};
 
+use super::channel_sequence::Ticket;
 use super::checked::{Way, permits};
 use super::{OpenRequest, State};
 use crate::file::FileAsk;
@@ -139,9 +140,10 @@ impl Shard {
         chunks: Vec<Chunk>,
         turn: &mut Turn<'_>,
     ) {
-        for id in [source, request.open] {
+        // The request is the target's (3.3.5.15.6); the source only has to stay.
+        for (id, ticket) in [(source, Ticket::UNCOUNTED), (request.open, request.origin.ticket)] {
             if let Some(open) = self.opens.get_mut(&id) {
-                open.outstanding += 1;
+                open.outstanding.begin(ticket);
             }
         }
         let copying = Copying {
@@ -273,8 +275,8 @@ impl Shard {
             }
         }
         self.end_ways(&mut copying, turn);
-        self.outstanding_done(copying.source, turn);
-        self.outstanding_done(copying.target, turn);
+        self.outstanding_done(copying.source, Ticket::UNCOUNTED, turn);
+        self.outstanding_done(copying.target, copying.origin.ticket, turn);
     }
 
     /// A chunk is done, or given up.

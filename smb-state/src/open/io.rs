@@ -62,7 +62,7 @@ impl Shard {
         turn: &mut Turn<'_>,
     ) {
         let Some(open) = self.opens.get_mut(&request.open) else { return };
-        open.outstanding += 1;
+        open.outstanding.begin(request.origin.ticket);
         let requester = open.requester(&request.origin);
         let pending = Pending {
             open: request.open,
@@ -95,7 +95,7 @@ impl Shard {
             turn.finish(Finished { origin, status, body, open: file_id, spent });
         }
         self.way_is_done(open, way, turn);
-        self.outstanding_done(open, turn);
+        self.outstanding_done(open, origin.ticket, turn);
     }
 
     fn outcome(

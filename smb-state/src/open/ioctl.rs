@@ -1,6 +1,6 @@
 //! IOCTL (MS-SMB2 3.3.5.15, MS-FSA 2.1.5.10). Server-side copy is in `copy`.
 //!
-//! Answered here: VALIDATE_NEGOTIATE_INFO, SRV_REQUEST_RESUME_KEY, SRV_COPYCHUNK(_WRITE), PIPE_TRANSCEIVE, SET_SPARSE,
+//! Answered here: VALIDATE_NEGOTIATE_INFO, QUERY_NETWORK_INTERFACE_INFO, SRV_REQUEST_RESUME_KEY, SRV_COPYCHUNK(_WRITE), PIPE_TRANSCEIVE, SET_SPARSE,
 //! SET_ZERO_DATA, QUERY_ALLOCATED_RANGES, DUPLICATE_EXTENTS_TO_FILE(_EX) and FILE_LEVEL_TRIM (in `extents`),
 //! SRV_ENUMERATE_SNAPSHOTS (there are none), GET_OBJECT_ID and CREATE_OR_GET_OBJECT_ID (the id is made of the file's number), GET_COMPRESSION and SET_COMPRESSION (no file is ever compressed). Everything
 //! else is INVALID_DEVICE_REQUEST, which is how a server says that it does not have a control.
@@ -8,6 +8,7 @@
 use smb_proto::NtStatus;
 use smb_proto::access::AccessMask;
 use smb_proto::command::FileId;
+use smb_proto::command::ioctl::NetworkInterface;
 use smb_proto::command::ioctl::{
     FsctlCode, ResumeKey, ResumeKeyResponse, SnapshotArray, ValidateNegotiateRequest,
     ValidateNegotiateResponse,
@@ -18,9 +19,10 @@ use smb_proto::fscc::fsctl;
 use super::io::{Then, payload_of};
 use super::{Open, OpenRequest};
 use crate::action::{Action, Audit};
+use crate::connection::Negotiated;
 use crate::file::caching::Cause;
-use crate::ids::{ConnectionId, OpenId};
-use crate::message::{Execution, Finished, Origin};
+use crate::ids::OpenId;
+use crate::message::{Address, Execution, Finished, Message, Origin};
 use crate::request::{Command, Ioctl, IoctlInput};
 use crate::response::{Body, IoctlOutput};
 use crate::shard::{Shard, Turn};
@@ -66,8 +68,9 @@ impl Shard {
         let spent = execution.request.command.buffer();
         let outcome = match (&ioctl.input, ioctl.code) {
             _ if !ioctl.is_fsctl => Err(NtStatus::NOT_SUPPORTED),
+            (_, FsctlCode::QUERY_NETWORK_INTERFACE_INFO) => self.network_interfaces(execution, ioctl),
             (IoctlInput::ValidateNegotiate(request), _) => {
-                match self.validate_negotiate(origin.connection, ioctl.output_max, request) {
+                match self.validate_negotiate(execution.negotiated.as_deref(), ioctl.output_max, request) {
                     Validation::Good(response) => {
                         let mut out = Vec::new();
                         response.emit(&mut out);
@@ -76,7 +79,9 @@ impl Shard {
                     Validation::Refused(status) => Err(status),
                     Validation::Tampered => {
                         turn.release(spent);
-                        return self.misbehaved(origin.connection, "negotiation was tampered with", turn);
+                        let what = "negotiation was tampered with";
+                        return turn
+                            .post(Address::Connection(origin.connection), Message::Misbehaved { what });
                     }
                 }
             }
@@ -99,11 +104,11 @@ impl Shard {
     /// FSCTL_VALIDATE_NEGOTIATE_INFO (3.3.5.15.12): what the client says it sent is what arrived.
     fn validate_negotiate(
         &self,
-        connection: ConnectionId,
+        negotiated: Option<&Negotiated>,
         output_max: u32,
         request: &ValidateNegotiateRequest,
     ) -> Validation {
-        let Some(state) = self.connections.get(&connection).and_then(|state| state.negotiated()) else {
+        let Some(state) = negotiated else {
             return Validation::Refused(NtStatus::INVALID_PARAMETER);
         };
         // On 3.1.1 the preauthentication hash has proved the same; asking again is a fault (3.3.5.15.12, S9).
@@ -127,6 +132,19 @@ impl Shard {
             security_mode: state.server_security_mode.0,
             dialect: state.terms.dialect.0,
         })
+    }
+
+    /// FSCTL_QUERY_NETWORK_INTERFACE_INFO (3.3.5.15.11): where else the server can be reached.
+    fn network_interfaces(&self, execution: &Execution, ioctl: &Ioctl) -> Result<Vec<u8>, NtStatus> {
+        if ioctl.file_id != FileId::ALL_ONES {
+            return Err(NtStatus::INVALID_PARAMETER);
+        }
+        if !execution.terms.multi_channel {
+            return Err(NtStatus::NOT_SUPPORTED);
+        }
+        let mut out = Vec::new();
+        NetworkInterface::emit_list(&self.interfaces, &mut out);
+        if (ioctl.output_max as usize) < out.len() { Err(NtStatus::BUFFER_TOO_SMALL) } else { Ok(out) }
     }
 
     pub(crate) fn on_ioctl(

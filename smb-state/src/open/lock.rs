@@ -95,7 +95,7 @@ impl Shard {
             return Ok(());
         }
         let (asked, status) = parse(open, &lock.locks, request.execution.last)?;
-        open.outstanding += 1;
+        open.outstanding.begin(request.origin.ticket);
         let (id, file) = (request.open, open.file);
         let ask = match asked {
             Asked::Lock(locks, on_conflict) => {
@@ -130,7 +130,7 @@ impl Shard {
         }
         let body = if status.is_error() { Body::Error } else { Body::Empty };
         turn.finish(Finished { origin, status, body, open: Some(file_id), spent: None });
-        self.outstanding_done(open, turn);
+        self.outstanding_done(open, origin.ticket, turn);
     }
 }
 

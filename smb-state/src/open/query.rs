@@ -166,7 +166,7 @@ impl Shard {
                 // Whether the delete is pending is the file's to say.
                 let file = open.file;
                 if let Some(open) = self.opens.get_mut(&request.open) {
-                    open.outstanding += 1;
+                    open.outstanding.begin(request.origin.ticket);
                 }
                 let pending = super::io::Pending {
                     open: request.open,

@@ -4,6 +4,7 @@ use crate::file::FileAsk;
 use crate::ids::{ConnectionId, FileKey, MessageId, OpenId, SessionId};
 use crate::message::{Address, Answer, Finished, Message, Origin};
 use crate::open::breaks::Acknowledging;
+use crate::open::channel_sequence::Ticket;
 use crate::open::checked::Asking;
 use crate::open::close::Closing;
 use crate::open::copy::Copying;
@@ -96,7 +97,7 @@ impl Shard {
             Wait::Request(pending) => self.on_request_reply(*pending, reply, turn),
             Wait::Rename(renaming) => self.on_rename_reply(renaming, reply, turn),
             Wait::Copy(copying) => self.on_copy_reply(copying, reply, turn),
-            Wait::TimesSettled(open) => self.outstanding_done(open, turn),
+            Wait::TimesSettled(open) => self.outstanding_done(open, Ticket::UNCOUNTED, turn),
             Wait::CloseAttributes(closing) => self.on_close_attributes(*closing, reply, turn),
             Wait::CloseUnlink(closing) => {
                 self.report_unlinked(&closing, &reply, turn);
@@ -168,6 +169,13 @@ impl Shard {
         self.withdraw(|_| status, turn, concerned);
         self.abandon(status, turn, |pending| concerned(&pending.origin, pending.open));
         self.cancel_notify(connection, message, status, turn);
+    }
+
+    /// A connection is gone while its session goes on: requests of it that would wait for ever end (3.3.7.1).
+    pub(crate) fn cancel_waits_of_connection(&mut self, connection: ConnectionId, turn: &mut Turn<'_>) {
+        let concerned = |origin: &Origin| origin.connection == connection;
+        self.withdraw(|_| NtStatus::CANCELLED, turn, |origin, _| concerned(origin));
+        self.abandon(NtStatus::CANCELLED, turn, |pending| concerned(&pending.origin));
     }
 
     /// An open begins to close: requests that would wait for ever end.

@@ -29,6 +29,7 @@ use smb_proto::security::descriptor::SecurityDescriptor;
 use smb_proto::security::sid::Sid;
 use smb_proto::{FileTime, Name};
 
+use super::channel_sequence::Outstanding;
 use super::lock::LockSequences;
 use super::{Open, State};
 use crate::file::caching::{CacheKey, Cached, LeaseV2, Want};
@@ -135,7 +136,13 @@ impl Shard {
     pub(crate) fn on_create(&mut self, origin: Origin, execution: Execution, turn: &mut Turn<'_>) {
         let Command::Create(request) = execution.request.command else { return };
         match self.begin_create(origin, *request) {
-            Ok(creating) => self.resolve(creating, turn),
+            Ok(creating) => {
+                if let Some(open) = self.opens.get_mut(&creating.open) {
+                    // Where the dialect has no sequence the field is not looked at again.
+                    open.outstanding = Outstanding::new(execution.request.channel_sequence);
+                }
+                self.resolve(creating, turn);
+            }
             Err(status) => {
                 turn.finish(Finished { origin, status, body: Body::Error, open: None, spent: None })
             }
@@ -666,8 +673,9 @@ impl Creating {
             parent_lease: None,
             wrote: false,
             cached_in: 0,
+            break_told: None,
             held_breaks: Vec::new(),
-            outstanding: 0,
+            outstanding: Outstanding::default(),
             doomed: false,
             times: super::times::Times::default(),
         }
