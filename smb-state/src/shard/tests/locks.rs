@@ -294,6 +294,18 @@ fn an_open_has_so_many_locks_and_no_more() {
 }
 
 #[test]
+fn so_many_locks_wait_and_no_more() {
+    let (mut world, one, other) = two_opens();
+    let limits = Limits { async_requests_per_connection_max: 1, ..world.shard.limits };
+    world.step(Event::Admin(crate::event::Admin::Limits(limits)));
+    assert_eq!(world.status(lock(one, 0, 10, EXCLUSIVE)), NtStatus::SUCCESS);
+    world.send_waiting(lock(other, 0, 1, EXCLUSIVE));
+    assert_eq!(world.status(lock(other, 2, 1, EXCLUSIVE)), NtStatus::INSUFFICIENT_RESOURCES);
+    let actions = world.send(lock(one, 0, 10, UNLOCK));
+    assert_eq!(responses(&actions).len(), 2, "one has waited: {actions:?}");
+}
+
+#[test]
 fn nothing_waits_in_the_middle_of_a_compound() {
     let (mut world, one, other) = two_opens();
     assert_eq!(world.status(lock(one, 0, 10, EXCLUSIVE)), NtStatus::SUCCESS);
