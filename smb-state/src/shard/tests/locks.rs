@@ -98,9 +98,10 @@ fn a_lock_is_in_the_way_of_others_until_it_is_unlocked() {
     assert_eq!(world.status(lock(other, 19, 5, SHARED.with(FAIL))), NtStatus::LOCK_NOT_GRANTED);
     for free in [read(other, 20, 1), write(other, 0, 10), read(other, 15, 0), read(one, 10, 10)] {
         let (token, op) = submitted(&world.send(free));
-        let reply = match op {
-            StorageOp::Write { length, .. } => StorageReply::Written { length },
-            _ => StorageReply::Read { buffer: BufferId(3), length: 1 },
+        let reply = if let StorageOp::Write { length, .. } = op {
+            StorageReply::Written { length }
+        } else {
+            StorageReply::Read { buffer: BufferId(3), length: 1 }
         };
         assert_eq!(response(&world.answer(token, reply)).status, NtStatus::SUCCESS);
     }
