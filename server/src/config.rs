@@ -109,6 +109,7 @@ struct LimitsSection {
     opens_per_session: Option<Spanned<u32>>,
     locks_per_open: Option<Spanned<u32>>,
     waiting_requests_per_connection: Option<Spanned<u32>>,
+    watches_per_session: Option<Spanned<u32>>,
     credits: Option<Spanned<u32>>,
     io_size: Option<Spanned<u32>>,
 }
@@ -281,6 +282,11 @@ fn limits(source: &Source<'_>, section: LimitsSection) -> Result<Limits, Wrong> 
             1..65_537,
             default.async_requests_per_connection_max,
         )?,
+        watches_per_session_max: source.within(
+            section.watches_per_session,
+            1..65_537,
+            default.watches_per_session_max,
+        )?,
         credits_max: u16::try_from(credits).unwrap_or(u16::MAX),
         io_size_max: source.within(section.io_size, 65_536..(8 << 20) + 1, default.io_size_max)?,
         ..default
@@ -427,6 +433,7 @@ mod tests {
             opens_per_session = 4
             locks_per_open = 6
             waiting_requests_per_connection = 5
+            watches_per_session = 6
             credits = 512
             io_size = 1048576
             [[share]]
@@ -454,6 +461,7 @@ mod tests {
             opens_per_session_max: 4,
             locks_per_open_max: 6,
             async_requests_per_connection_max: 5,
+            watches_per_session_max: 6,
             credits_max: 512,
             io_size_max: 1 << 20,
             ..Limits::default()

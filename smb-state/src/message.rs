@@ -16,6 +16,7 @@
 //! | [`Message::AskNamespace`] | open | namespace | made likewise |
 //! | [`Message::AskClient`] | session | client | made likewise |
 //! | [`Message::Freeze`], [`Message::Thaw`] | open | every shard | shards are always there |
+//! | [`Message::DirectoryCached`], [`Message::DirectoryUncached`] | open | every shard | shards are always there |
 //! | [`Message::Watch`], [`Message::Unwatch`] | open | every shard | shards are always there |
 //! | [`Message::News`] | whoever changed something | session | nobody is left to tell |
 //! | [`Message::Answer`] | file, namespace, client, session | whoever asked | the asker waits for it, so it is there |
@@ -145,6 +146,18 @@ pub enum Message {
         path: Name,
         /// Its new one, folded, if the rename was done.
         moved: Option<Name>,
+    },
+    /// A directory may be cached under a lease from now on; counted for each open.
+    DirectoryCached {
+        /// The directory.
+        directory: FileKey,
+        /// To be answered.
+        asker: Asker,
+    },
+    /// An open under a directory's lease is gone.
+    DirectoryUncached {
+        /// The directory.
+        directory: FileKey,
     },
     /// An open watches a directory: tell it what happens there. Granted, or refused with INSUFFICIENT_RESOURCES.
     Watch {

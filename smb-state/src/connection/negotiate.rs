@@ -266,6 +266,9 @@ fn settle(
     if multi_credit {
         capabilities = capabilities.with(Capabilities::LARGE_MTU).with(Capabilities::LEASING);
     }
+    if dialect.is_smb3() {
+        capabilities = capabilities.with(Capabilities::DIRECTORY_LEASING);
+    }
     if cipher.is_some() && dialect != Dialect::SMB_3_1_1 {
         capabilities = capabilities.with(Capabilities::ENCRYPTION);
     }

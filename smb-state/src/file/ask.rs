@@ -104,7 +104,10 @@ pub enum FileAsk {
     },
     /// A name is about to come into this directory by a rename, which uses it as an open of it would. Granted, or refused
     /// with SHARING_VIOLATION.
-    CheckEntry,
+    CheckEntry {
+        /// That open shares deletion.
+        shares_delete: bool,
+    },
     /// A link is to be replaced by another file. Granted when nobody has it open; undone by [`FileAsk::Replaced`].
     Replace {
         /// The link.
@@ -176,6 +179,11 @@ pub enum FileAsk {
         /// The rights that it keeps.
         state: LeaseState,
     },
+    /// What this directory shows of its entries is another now. Not answered; breaks every lease of it but this key's.
+    EntryChanged {
+        /// The lease that whoever changed it holds.
+        by: Option<CacheKey>,
+    },
     /// The session of an open has another channel: what it was told of a break may not have arrived (S35).
     SayAgain {
         /// The open.
@@ -206,7 +214,7 @@ impl FileAsk {
             | Self::EndStreamRename { .. }
             | Self::IsPending { .. }
             | Self::Renamed { .. }
-            | Self::CheckEntry
+            | Self::CheckEntry { .. }
             | Self::Replace { .. }
             | Self::Replaced { .. }
             | Self::Done { .. }
@@ -214,6 +222,7 @@ impl FileAsk {
             | Self::Unlock { .. }
             | Self::AcknowledgeOplock { .. }
             | Self::AcknowledgeLease { .. }
+            | Self::EntryChanged { .. }
             | Self::SayAgain { .. }
             | Self::Withdraw { .. } => None,
         }
@@ -240,9 +249,10 @@ impl FileAsk {
             | Self::Dispose { .. }
             | Self::IsPending { .. }
             | Self::CheckRename { .. }
-            | Self::CheckEntry
+            | Self::CheckEntry { .. }
             | Self::Replace { .. }
             | Self::Check { .. }
+            | Self::EntryChanged { .. }
             | Self::Lock { .. }
             | Self::SayAgain { .. } => false,
         }
@@ -402,11 +412,12 @@ impl File {
             | FileAsk::EndStreamRename { .. }
             | FileAsk::IsPending { .. }
             | FileAsk::Renamed { .. }
-            | FileAsk::CheckEntry
+            | FileAsk::CheckEntry { .. }
             | FileAsk::Replace { .. }
             | FileAsk::Replaced { .. }
             | FileAsk::Done { .. }
             | FileAsk::Drained { .. }
+            | FileAsk::EntryChanged { .. }
             | FileAsk::Unlock { .. }
             | FileAsk::SayAgain { .. }
             | FileAsk::Withdraw { .. } => Verdict::Answer(self.answer_at_once(ask, effects)),
@@ -452,8 +463,8 @@ impl File {
             FileAsk::IsPending { open } => {
                 return Answer::Pending(self.grants.get(open).is_some_and(|grant| self.is_pending(grant)));
             }
-            FileAsk::CheckEntry => {
-                if !self.grants.values().all(share_mode::lets_names_in) {
+            FileAsk::CheckEntry { shares_delete } => {
+                if !self.grants.values().all(|grant| share_mode::lets_names_in(grant, *shares_delete)) {
                     return Answer::Refused(NtStatus::SHARING_VIOLATION);
                 }
             }
@@ -479,6 +490,11 @@ impl File {
                 if let Some(grant) = self.grants.get_mut(open) {
                     grant.draining = grant.draining.saturating_sub(1);
                 }
+            }
+            FileAsk::EntryChanged { by } => {
+                let mut breaks = Breaks::default();
+                self.caching.check(*by, &Name::default(), Cause::Entry, &mut breaks);
+                push_breaks(breaks, effects);
             }
             FileAsk::Unlock { open, ranges } => return self.unlock(*open, ranges),
             FileAsk::SayAgain { open } => {

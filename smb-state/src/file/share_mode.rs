@@ -31,12 +31,13 @@ fn spares(stream: &Grant, file: &Grant) -> bool {
 }
 
 /// Whether an open of a directory is compatible with a rename into it, which holds the directory open for adding a name
-/// and shares reading and writing.
+/// and shares reading and writing, and deletion if that is wanted (MS-FSA 2.1.5.15.12).
 #[must_use]
-pub fn lets_names_in(holder: &Grant) -> bool {
+pub fn lets_names_in(holder: &Grant, shares_delete: bool) -> bool {
+    let deletion = if shares_delete { ShareAccess::DELETE } else { ShareAccess::EMPTY };
     let adding = Grant {
         access: WRITES,
-        share: ShareAccess::READ.with(ShareAccess::WRITE),
+        share: ShareAccess::READ.with(ShareAccess::WRITE).with(deletion),
         delete_on_close: false,
         ..holder.clone()
     };

@@ -174,6 +174,10 @@ impl Shard {
             }
         }
         self.unclaim_lease(open.session, open.lease, turn);
+        self.uncache_directory(open.file, open.cached_in, turn);
+        if open.wrote {
+            self.entry_changed(open.volume(), open.link.parent, open.parent_lease(), turn);
+        }
         self.open_is_gone(open.session, open.tree, id, turn);
     }
 

@@ -1,9 +1,10 @@
-//! Server-side copy: FSCTL_SRV_COPYCHUNK and FSCTL_SRV_COPYCHUNK_WRITE (MS-SMB2 3.3.5.15.6), chunk after chunk.
+//! Data from one open to another: FSCTL_SRV_COPYCHUNK and FSCTL_SRV_COPYCHUNK_WRITE (MS-SMB2 3.3.5.15.6), chunk after chunk, and
+//! the blocks of `super::extents`. Caches and locks of both files are looked at before each chunk.
 
 use smb_proto::NtStatus;
 use smb_proto::access::AccessMask;
 use smb_proto::command::FileId;
-use smb_proto::command::ioctl::{CopyChunk, CopyChunkRequest, CopyChunkResponse, FsctlCode};
+use smb_proto::command::ioctl::{CopyChunkRequest, CopyChunkResponse, FsctlCode};
 
 use super::checked::{Way, permits};
 use super::{OpenRequest, State};
@@ -25,12 +26,30 @@ pub(crate) struct Copying {
     origin: Origin,
     file_id: FileId,
     code: FsctlCode,
-    chunks: Vec<CopyChunk>,
+    how: How,
+    chunks: Vec<Chunk>,
     next: usize,
     done: u32,
     /// How the target was let write, and the source read.
     ways: [Way; 2],
     stage: Stage,
+}
+
+/// How data gets there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum How {
+    /// It is copied.
+    Copy,
+    /// The target shares the source's blocks.
+    Share,
+}
+
+/// A range that goes from one file to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Chunk {
+    pub source_offset: u64,
+    pub target_offset: u64,
+    pub length: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -101,6 +120,25 @@ impl Shard {
             );
             return Ok(());
         }
+        let chunks = copy.chunks.iter().map(|chunk| Chunk {
+            source_offset: chunk.source_offset,
+            target_offset: chunk.target_offset,
+            length: u64::from(chunk.length),
+        });
+        self.begin_copy(request, source, ioctl.code, How::Copy, chunks.collect(), turn);
+        Ok(())
+    }
+
+    /// Everything about the request is checked.
+    pub(super) fn begin_copy(
+        &mut self,
+        request: &OpenRequest,
+        source: OpenId,
+        code: FsctlCode,
+        how: How,
+        chunks: Vec<Chunk>,
+        turn: &mut Turn<'_>,
+    ) {
         for id in [source, request.open] {
             if let Some(open) = self.opens.get_mut(&id) {
                 open.outstanding += 1;
@@ -111,15 +149,15 @@ impl Shard {
             target: request.open,
             origin: request.origin,
             file_id: request.file_id,
-            code: ioctl.code,
-            chunks: copy.chunks.clone(),
+            code,
+            how,
+            chunks,
             next: 0,
             done: 0,
             ways: [Way::Free; 2],
             stage: Stage::CheckingTarget,
         };
         self.copy_check(Box::new(copying), turn);
-        Ok(())
     }
 
     /// Nothing that a chunk would spoil may be cached, and no lock be in its way, of the target and then of the source.
@@ -168,14 +206,16 @@ impl Shard {
     fn copy_next(&mut self, copying: Box<Copying>, turn: &mut Turn<'_>) {
         let handles = self.opens.get(&copying.source).zip(self.opens.get(&copying.target));
         let Some(((source, target), chunk)) = handles.zip(copying.chunks.get(copying.next)) else { return };
-        let op = StorageOp::Copy {
-            source: source.handle,
-            source_offset: chunk.source_offset,
-            target: target.handle,
-            target_offset: chunk.target_offset,
-            length: chunk.length,
+        let Chunk { source_offset, target_offset, length } = *chunk;
+        let (source, requester) = (source.handle, target.requester(&copying.origin));
+        let target = target.handle;
+        let op = match copying.how {
+            How::Copy => {
+                let length = u32::try_from(length).unwrap_or(u32::MAX);
+                StorageOp::Copy { source, source_offset, target, target_offset, length }
+            }
+            How::Share => StorageOp::CloneExtents { source, source_offset, target, target_offset, length },
         };
-        let requester = target.requester(&copying.origin);
         self.submit(requester, op, Wait::Copy(copying), turn);
     }
 
@@ -191,18 +231,23 @@ impl Shard {
     ) {
         let wanted = copying.chunks.get(copying.next).map_or(0, |chunk| chunk.length);
         match reply {
-            StorageReply::Written { length } if length == wanted => {
+            StorageReply::Written { length } if u64::from(length) == wanted => {
                 copying.done = copying.done.saturating_add(length);
-                self.end_ways(&mut copying, turn);
-                copying.next += 1;
-                copying.stage = Stage::CheckingTarget;
-                self.copy_check(copying, turn);
+                self.chunk_is_done(copying, turn);
             }
+            StorageReply::Done if copying.how == How::Share => self.chunk_is_done(copying, turn),
             // The source ends inside the chunk: nothing of it counts (MS-SMB2 3.3.5.15.6).
             StorageReply::Written { .. } => self.end_copy(copying, NtStatus::INVALID_VIEW_SIZE, 0, turn),
             StorageReply::Failed(status) => self.end_copy(copying, status, 0, turn),
             _ => self.end_copy(copying, NtStatus::INTERNAL_ERROR, 0, turn),
         }
+    }
+
+    fn chunk_is_done(&mut self, mut copying: Box<Copying>, turn: &mut Turn<'_>) {
+        self.end_ways(&mut copying, turn);
+        copying.next += 1;
+        copying.stage = Stage::CheckingTarget;
+        self.copy_check(copying, turn);
     }
 
     fn end_copy(&mut self, mut copying: Box<Copying>, status: NtStatus, partial: u32, turn: &mut Turn<'_>) {
@@ -212,8 +257,21 @@ impl Shard {
             chunk_bytes_written: partial,
             total_bytes_written: copying.done.saturating_add(partial),
         };
-        self.report_copied(copying.target, copying.done, turn);
-        answer_copy(copying.origin, copying.file_id, copying.code, status, response, turn);
+        let changed = copying.next > 0;
+        self.report_copied(copying.target, changed, turn);
+        if changed && let Some(open) = self.opens.get_mut(&copying.target) {
+            open.wrote = true;
+        }
+        match copying.how {
+            How::Copy => answer_copy(copying.origin, copying.file_id, copying.code, status, response, turn),
+            How::Share => {
+                let output = IoctlOutput::Nothing;
+                let answer = Body::Ioctl { code: copying.code, file_id: copying.file_id, output };
+                let body = if status.is_error() { Body::Error } else { answer };
+                let open = Some(copying.file_id);
+                turn.finish(Finished { origin: copying.origin, status, body, open, spent: None });
+            }
+        }
         self.end_ways(&mut copying, turn);
         self.outstanding_done(copying.source, turn);
         self.outstanding_done(copying.target, turn);
@@ -238,7 +296,7 @@ impl Copying {
         let chunk = self.chunks.get(self.next)?;
         let write = self.stage == Stage::CheckingTarget;
         let offset = if write { chunk.target_offset } else { chunk.source_offset };
-        Access::new(offset, u64::from(chunk.length), write)
+        Access::new(offset, chunk.length, write)
     }
 
     fn let_through(&mut self, way: Way) {

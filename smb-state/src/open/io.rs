@@ -84,6 +84,7 @@ impl Shard {
         let Pending { open, origin, spent, abandoned, changes, way, then } = pending;
         if !matches!(reply, StorageReply::Failed(_)) {
             self.report_modified(open, changes, turn);
+            self.entry_of_open_changed(open, changes, then == Then::Write, turn);
         }
         if abandoned {
             turn.release(spent);

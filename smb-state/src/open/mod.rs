@@ -32,7 +32,9 @@ pub mod checked;
 pub mod close;
 pub mod copy;
 pub mod create;
+pub mod directory_lease;
 pub mod doom;
+pub mod extents;
 pub mod io;
 pub mod ioctl;
 pub mod lock;
@@ -90,6 +92,12 @@ pub struct Open {
     pub(crate) lock_sequences: LockSequences,
     /// The lease that it joined.
     pub(crate) lease: Option<LeaseKey>,
+    /// The lease of its directory that its CREATE named.
+    pub(crate) parent_lease: Option<([u8; 16], LeaseKey)>,
+    /// It wrote; its directory's leases break at its close.
+    pub(crate) wrote: bool,
+    /// Its directory was made known as cached to this many shards.
+    pub(crate) cached_in: u16,
     /// Breaks that came before its CREATE was answered: a grant is never overtaken by its break (S32).
     pub(crate) held_breaks: Vec<(OpenId, Notice)>,
     /// The open's own delete-pending directory was announced to the namespace.

@@ -224,8 +224,11 @@ impl Shard {
         let Some(number) = renaming.parent.as_ref().map(|parent| parent.attributes.number) else { return };
         let file = FileKey { volume: renaming.requester.volume, number };
         renaming.stage = Stage::AskingParent;
+        // The directory is used sharing everything; older systems did not share deletion, and clients' tests want that of
+        // them where files are renamed (MS-FSA 2.1.5.15.12 with its note 185).
+        let shares_delete = self.opens.get(&renaming.open).is_some_and(Open::is_directory);
         let asker = self.wait(Wait::Rename(renaming));
-        turn.post(Address::File(file), Message::AskFile(FileAsk::CheckEntry, asker));
+        turn.post(Address::File(file), Message::AskFile(FileAsk::CheckEntry { shares_delete }, asker));
     }
 
     fn resolve_target(&mut self, mut renaming: Box<Renaming>, turn: &mut Turn<'_>) {
@@ -364,6 +367,10 @@ impl Shard {
     }
 
     fn rename_is_done(&mut self, renaming: Box<Renaming>, turn: &mut Turn<'_>) {
+        self.own_entry_changed(renaming.open, turn);
+        if let (Some(link), Some(open)) = (&renaming.reserved, self.opens.get(&renaming.open)) {
+            self.entry_changed(open.volume(), link.parent, open.parent_lease(), turn);
+        }
         if let Some(renamed) = self.what_happened(&renaming) {
             self.report_renamed(renamed, turn);
         }

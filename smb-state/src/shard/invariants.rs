@@ -24,6 +24,8 @@ pub struct Holdings {
     pub frozen: usize,
     /// Watches of opens, and what the shard knows of those of all shards.
     pub watches: (usize, usize),
+    /// Directories that somebody may cache.
+    pub cached_directories: usize,
     /// Waits for storage or for another machine.
     pub waits: usize,
     /// Timers that are armed.
@@ -46,6 +48,7 @@ impl Shard {
             doomed,
             frozen: self.frozen.len(),
             watches: self.watching.holdings(),
+            cached_directories: self.cached_directories.len(),
             waits: self.waits.len(),
             timers: self.timers.len(),
         }

@@ -47,6 +47,8 @@ pub struct Shard {
     /// Directories being renamed, with the opens below them that wait for it.
     pub(crate) frozen: BTreeMap<(VolumeId, Name), Vec<Creating>>,
     pub(crate) watching: Watching,
+    /// Directories that somebody may cache, with the opens under such leases.
+    pub(crate) cached_directories: BTreeMap<FileKey, u32>,
     pub(crate) waits: Slots<Wait>,
     pub(crate) timers: BTreeMap<Timer, Armed>,
     armed: u32,
@@ -133,6 +135,7 @@ impl Shard {
             namespaces: BTreeMap::new(),
             frozen: BTreeMap::new(),
             watching: Watching::default(),
+            cached_directories: BTreeMap::new(),
             waits: Slots::default(),
             timers: BTreeMap::new(),
             armed: 0,
@@ -211,6 +214,12 @@ impl Shard {
             }
             (Address::Shard(_), Message::Watch { volume, watcher, asker }) => {
                 self.on_watch(volume, watcher, asker, turn);
+            }
+            (Address::Shard(_), Message::DirectoryCached { directory, asker }) => {
+                self.on_directory_cached(directory, asker, turn);
+            }
+            (Address::Shard(_), Message::DirectoryUncached { directory }) => {
+                self.on_directory_uncached(directory)
             }
             (Address::Shard(_), Message::Unwatch { volume, open }) => self.on_unwatch(volume, open),
             (Address::Session(_), Message::News { open, news }) => self.on_news(open, news, turn),

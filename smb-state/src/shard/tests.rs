@@ -25,7 +25,9 @@ use crate::storage::{Attributes, Kind, Object, Resolved, StorageOp, StorageReply
 
 mod access;
 mod directories;
+mod extents;
 mod locks;
+mod notify;
 mod times;
 
 const CONNECTION: ConnectionId = ConnectionId::new(ShardId(0), 1);

@@ -100,6 +100,7 @@ impl Shard {
             Wait::CloseAttributes(closing) => self.on_close_attributes(*closing, reply, turn),
             Wait::CloseUnlink(closing) => {
                 self.report_unlinked(&closing, &reply, turn);
+                self.own_entry_changed(closing.open, turn);
                 self.on_close_unlinked(*closing, turn);
             }
             Wait::CloseEmpty(closing) => self.on_closing_empty(*closing, &reply, turn),

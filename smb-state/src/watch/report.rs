@@ -66,6 +66,8 @@ pub(crate) fn changes_of(op: &StorageOp, of_stream: bool) -> CompletionFilter {
         | StorageOp::Unlink { .. }
         | StorageOp::UnlinkStream { .. }
         | StorageOp::SettleTimes { .. }
+        | StorageOp::CloneExtents { .. }
+        | StorageOp::Trim { .. }
         | StorageOp::PipeState { .. }
         | StorageOp::Volume
         | StorageOp::AllocatedRanges { .. }
@@ -125,7 +127,8 @@ pub(crate) struct Renamed {
 }
 
 impl Renamed {
-    /// MS-FSA 2.1.5.15.12 and, without an old name, 2.1.5.15.7. A rename within a directory is told in both halves.
+    /// MS-FSA 2.1.5.15.12 and, without an old name, 2.1.5.15.7. A rename within a directory is told in both halves. A file's
+    /// rename also sets its archive attribute.
     fn happenings(self) -> Vec<Happening> {
         let filter = name_of(self.is_directory);
         let happening = |(directory, path): (FileNumber, Name), action, filter| Happening {
@@ -142,6 +145,8 @@ impl Renamed {
         } else {
             (Action::RENAMED_OLD_NAME, Action::RENAMED_NEW_NAME)
         };
+        let archived = (self.old.is_some() && !self.is_directory && !same_spelling)
+            .then(|| happening(self.new.clone(), Action::MODIFIED, CompletionFilter::ATTRIBUTES));
         let mut all = Vec::new();
         if let Some(replaced) = self.replaced.filter(|_| !same_spelling) {
             all.push(happening((directory, replaced), Action::REMOVED, CompletionFilter::FILE_NAME));
@@ -152,6 +157,7 @@ impl Renamed {
         } else {
             happening(self.new, come, filter)
         });
+        all.extend(archived);
         all
     }
 }
@@ -196,9 +202,9 @@ impl Shard {
     }
 
     /// A server-side copy wrote to an open.
-    pub(crate) fn report_copied(&self, id: OpenId, bytes: u32, turn: &mut Turn<'_>) {
+    pub(crate) fn report_copied(&self, id: OpenId, changed: bool, turn: &mut Turn<'_>) {
         let of_stream = self.opens.get(&id).is_some_and(|open| !open.stream.is_empty());
-        if bytes > 0 {
+        if changed {
             self.report_modified(id, data_of(of_stream), turn);
         }
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use smb_proto::Name;
 use smb_proto::command::change_notify::CompletionFilter;
-use smb_proto::fscc::notify::Change;
+use smb_proto::fscc::notify::{Action, Change};
 
 use super::Happening;
 use crate::ids::{FileNumber, OpenId, SessionId};
@@ -80,8 +80,10 @@ impl Watchers {
             let mut tell = |watcher: &Watcher, from: usize| {
                 if watcher.filter.intersects(happening.filter) {
                     let name = Name::from_units(units.get(from..).unwrap_or_default());
-                    let change = Change { action: happening.action, name };
-                    told.entry(watcher.open).or_insert((watcher.session, Vec::new())).1.push(change);
+                    let changes = &mut told.entry(watcher.open).or_insert((watcher.session, Vec::new())).1;
+                    if happening.action != Action::MODIFIED || !tells_of(changes, &name) {
+                        changes.push(Change { action: happening.action, name });
+                    }
                 }
             };
             let last = units.iter().rposition(|unit| *unit == BACKSLASH).map_or(0, |slash| slash + 1);
@@ -130,6 +132,13 @@ impl Watchers {
     }
 }
 
+/// Whether somebody who is told this looks at the file anyway: its name is new.
+fn tells_of(changes: &[Change], name: &Name) -> bool {
+    changes.iter().any(|change| {
+        matches!(change.action, Action::ADDED | Action::RENAMED_NEW_NAME) && change.name == *name
+    })
+}
+
 /// Every directory above a path, the root first, and where the rest of the path begins.
 fn ancestors(path: &[u16]) -> impl Iterator<Item = (&[u16], usize)> {
     let root = std::iter::once((&path[..0], 0));
@@ -144,8 +153,6 @@ fn is_at_or_below(path: &[u16], directory: &[u16]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use smb_proto::fscc::notify::Action;
-
     use super::*;
 
     fn watcher(open: u64, directory: u64, tree: Option<&str>, filter: CompletionFilter) -> Watcher {

@@ -132,7 +132,7 @@ impl Memory {
                 let (source, target) = (node(source)?, node(target)?);
                 copy((&source, source_offset), (&target, target_offset), length)
             }
-            StorageOp::Transceive { .. } | StorageOp::PipeState { .. } => {
+            StorageOp::CloneExtents { .. } | StorageOp::Transceive { .. } | StorageOp::PipeState { .. } => {
                 Err(NtStatus::INVALID_DEVICE_REQUEST.into())
             }
             StorageOp::Read { .. }
@@ -142,6 +142,7 @@ impl Memory {
             | StorageOp::SetAllocation { .. }
             | StorageOp::AllocatedRanges { .. }
             | StorageOp::SetSparse { .. }
+            | StorageOp::Trim { .. }
             | StorageOp::Zero { .. } => self.run_on_data(op),
             StorageOp::Attributes { .. }
             | StorageOp::SettleTimes { .. }
@@ -198,6 +199,12 @@ impl Memory {
                 dos.0 = if sparse { dos.0 | bit } else { dos.0 & !bit };
                 Ok(StorageReply::Done)
             }
+            StorageOp::Trim { handle, ranges } => done(changed(&*self.handles.get(handle)?, |data| {
+                for Range { offset, length } in ranges {
+                    data.zero(offset, offset.saturating_add(length));
+                }
+                Ok(())
+            })),
             StorageOp::Zero { handle, offset, beyond } => {
                 if beyond < offset {
                     return Err(NtStatus::INVALID_PARAMETER.into());
@@ -412,6 +419,7 @@ impl Driver for Memory {
             security: true,
             hard_links: true,
             server_copy: true,
+            block_clone: false,
             read_only: false,
             pipes: false,
         }

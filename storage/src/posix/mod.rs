@@ -23,6 +23,7 @@ mod attributes;
 mod change;
 mod eas;
 mod errno;
+mod extents;
 mod handle;
 mod index;
 mod io;
@@ -208,6 +209,7 @@ fn detect(root: &Inode, options: &PosixOptions) -> VolumeCaps {
         security: has_attributes,
         hard_links: true,
         server_copy: true,
+        block_clone: !is_read_only && extents::can_clone(root),
         read_only: is_read_only,
         pipes: false,
     }
@@ -300,6 +302,13 @@ impl Volume {
                 self.changing(&target, || {
                     self.copy((&source, *source_offset), (&target, *target_offset), *length)
                 })
+            }
+            StorageOp::CloneExtents { source, source_offset, target, target_offset, length } => {
+                place.may_wait()?;
+                let (source, target) = (self.handles.get(*source)?, self.handles.get(*target)?);
+                done(self.changing(&target, || {
+                    self.clone_extents((&source, *source_offset), (&target, *target_offset), *length)
+                }))
             }
             StorageOp::Volume => Ok(StorageReply::Volume(self.volume_info()?)),
             StorageOp::Close { handle } => {
@@ -400,6 +409,10 @@ impl Volume {
                 let node = node(*handle)?;
                 done(self.changing(&node, || self.set_sparse(&node, *sparse)))
             }
+            StorageOp::Trim { handle, ranges } => {
+                let node = node(*handle)?;
+                done(self.changing(&node, || self.trim(&node, ranges)))
+            }
             StorageOp::Zero { handle, offset, beyond } => {
                 let node = node(*handle)?;
                 done(self.changing(&node, || self.zero(&node, *offset, *beyond, place)))
@@ -432,6 +445,8 @@ fn changes<B>(op: &StorageOp<B>) -> bool {
         | StorageOp::UnlinkStream { .. }
         | StorageOp::SetSparse { .. }
         | StorageOp::Zero { .. }
+        | StorageOp::CloneExtents { .. }
+        | StorageOp::Trim { .. }
         | StorageOp::Copy { .. } => true,
         StorageOp::Resolve { .. }
         | StorageOp::Open { .. }

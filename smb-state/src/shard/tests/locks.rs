@@ -2,6 +2,7 @@
 
 use smb_proto::command::ioctl::{CopyChunk, CopyChunkRequest, FsctlCode, ResumeKey};
 use smb_proto::command::lock::{self, LockElement, LockFlags, LockSequence};
+use smb_proto::fscc::fsctl::Range;
 
 use super::*;
 use crate::connection::Phase;
@@ -409,4 +410,33 @@ fn a_copy_stops_at_the_chunk_that_is_locked() {
     assert_eq!(bytes[..4], [1, 0, 0, 0], "one chunk was written");
     assert_eq!(world.status(lock(other, 10, 10, UNLOCK)), NtStatus::SUCCESS);
     assert!(!world.close_open(source).is_empty(), "nothing is left outstanding");
+}
+
+#[test]
+fn what_is_locked_is_neither_zeroed_nor_trimmed() {
+    let (mut world, one, other) = two_opens();
+    for open in world.shard.opens.values_mut() {
+        open.caps.sparse = true;
+    }
+    assert_eq!(world.status(lock(one, 5000, 10, SHARED)), NtStatus::SUCCESS);
+    let control = |code: FsctlCode, input: IoctlInput| {
+        Command::Ioctl(Box::new(Ioctl {
+            code,
+            file_id: other,
+            is_fsctl: true,
+            input_length: 16,
+            input_max: 0,
+            output_max: 0,
+            input,
+        }))
+    };
+    let zero = |offset, beyond| control(FsctlCode::SET_ZERO_DATA, IoctlInput::ZeroData(offset, beyond));
+    let trim = |file_offset, length| {
+        let ranges = vec![Range { file_offset, length }];
+        control(FsctlCode::FILE_LEVEL_TRIM, IoctlInput::Trim(ranges))
+    };
+    assert_eq!(world.status(zero(4096, 5001)), NtStatus::FILE_LOCK_CONFLICT);
+    assert_eq!(world.status(trim(0, 8192)), NtStatus::FILE_LOCK_CONFLICT);
+    submitted(&world.send(zero(4096, 5000)));
+    submitted(&world.send(trim(0, 4096)));
 }
