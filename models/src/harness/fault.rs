@@ -35,6 +35,20 @@ pub enum Fault {
     SkipReplaceAsk,
     /// A reservation of a name of another shard is not given back.
     LoseFree,
+    /// A permit is not taken back, and the file is told that nothing is under way under it.
+    SkipRestrict,
+    /// The file is told too early that nothing is under way under a permit that was taken back.
+    EarlyDrained,
+    /// The file is not told that nothing is under way any more.
+    LoseDrained,
+    /// A file of another shard is not asked for a lock.
+    SkipLockAsk,
+    /// A file of another shard is not told to unlock.
+    SkipUnlockAsk,
+    /// A file of another shard is not asked about I/O without a permit.
+    SkipCheck,
+    /// A file of another shard is not told that what waits there is given up.
+    LoseWithdraw,
 }
 
 impl Fault {
@@ -57,6 +71,13 @@ impl Fault {
             Self::SkipFileAsk => "skip-file-ask",
             Self::SkipReplaceAsk => "skip-replace-ask",
             Self::LoseFree => "lose-free",
+            Self::SkipRestrict => "skip-restrict",
+            Self::EarlyDrained => "early-drained",
+            Self::LoseDrained => "lose-drained",
+            Self::SkipLockAsk => "skip-lock-ask",
+            Self::SkipUnlockAsk => "skip-unlock-ask",
+            Self::SkipCheck => "skip-check",
+            Self::LoseWithdraw => "lose-withdraw",
         }
     }
 }
