@@ -25,6 +25,7 @@ use crate::storage::{Attributes, Kind, Object, Resolved, StorageOp, StorageReply
 
 mod directories;
 mod extents;
+mod streams;
 mod times;
 
 const CONNECTION: ConnectionId = ConnectionId::new(ShardId(0), 1);
