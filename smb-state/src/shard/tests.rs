@@ -30,6 +30,7 @@ mod directories;
 mod extents;
 mod locks;
 mod notify;
+mod streams;
 mod times;
 
 const CONNECTION: ConnectionId = ConnectionId::new(ShardId(0), 1);
