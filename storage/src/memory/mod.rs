@@ -132,9 +132,11 @@ impl Memory {
                 let (source, target) = (node(source)?, node(target)?);
                 copy((&source, source_offset), (&target, target_offset), length)
             }
-            StorageOp::Transceive { .. } | StorageOp::PipeState { .. } => {
-                Err(NtStatus::INVALID_DEVICE_REQUEST.into())
-            }
+            // Nobody else can change it, so nobody watches it.
+            StorageOp::Transceive { .. }
+            | StorageOp::PipeState { .. }
+            | StorageOp::Watch { .. }
+            | StorageOp::Unwatch { .. } => Err(NtStatus::INVALID_DEVICE_REQUEST.into()),
             StorageOp::Read { .. }
             | StorageOp::Write { .. }
             | StorageOp::Flush { .. }
@@ -413,6 +415,7 @@ impl Driver for Memory {
             hard_links: true,
             server_copy: true,
             read_only: false,
+            local_changes: false,
             pipes: false,
         }
     }
