@@ -9,6 +9,7 @@ use smb_proto::command::negotiate::Dialect;
 use smb_state::config::Limits;
 use toml::Spanned;
 
+use crate::directory::Strangers;
 use crate::failure::{About, Failure, Outcome};
 
 /// What a server is run with, from the command line or a file.
@@ -23,6 +24,7 @@ pub(crate) struct Settings {
     pub(crate) state_dir: Option<PathBuf>,
     pub(crate) users_file: Option<PathBuf>,
     pub(crate) signing_required: bool,
+    pub(crate) strangers: Strangers,
     pub(crate) encryption: Encryption,
     pub(crate) dialects: (Dialect, Dialect),
     pub(crate) limits: Limits,
@@ -39,6 +41,7 @@ impl Default for Settings {
             state_dir: None,
             users_file: None,
             signing_required: false,
+            strangers: Strangers::default(),
             encryption: Encryption::Possible,
             dialects: (Dialect::SMB_2_0_2, Dialect::SMB_3_1_1),
             limits: Limits::default(),
@@ -56,6 +59,8 @@ pub(crate) struct ShareSettings {
     pub(crate) encrypt: bool,
     /// Listings leave out what the user may not read.
     pub(crate) access_based: bool,
+    /// Guests and anonymous clients may connect too, where the server lets them in.
+    pub(crate) guests: bool,
     /// `None`: every user.
     pub(crate) users: Option<Vec<String>>,
 }
@@ -97,6 +102,10 @@ struct ServerSection {
     state_dir: Option<PathBuf>,
     users_file: Option<PathBuf>,
     signing: Option<Signing>,
+    #[serde(default)]
+    anonymous: bool,
+    #[serde(default)]
+    guests: bool,
     encryption: Option<Spanned<Encryption>>,
     dialect_min: Option<Spanned<String>>,
     dialect_max: Option<Spanned<String>>,
@@ -129,6 +138,8 @@ struct ShareSection {
     encrypt: Option<Spanned<bool>>,
     #[serde(default)]
     access_based_enumeration: bool,
+    #[serde(default)]
+    guests: bool,
     users: Option<Vec<Spanned<String>>>,
 }
 
@@ -202,6 +213,7 @@ fn parse(text: &str, directory: &Path) -> Result<Settings, Wrong> {
         state_dir: server.state_dir.map(|path| directory.join(path)),
         users_file: server.users_file.map(|path| directory.join(path)),
         signing_required: matches!(server.signing, Some(Signing::Required)),
+        strangers: Strangers { anonymous: server.anonymous, guests: server.guests },
         encryption,
         dialects,
         limits: limits(&source, file.limits)?,
@@ -352,6 +364,7 @@ fn shares(
             read_only: section.read_only,
             encrypt,
             access_based: section.access_based_enumeration,
+            guests: section.guests,
             users,
         });
     }
@@ -410,6 +423,7 @@ mod tests {
             read_only: false,
             encrypt: false,
             access_based: false,
+            guests: false,
             users: None,
         };
         assert_eq!(settings, Settings { shares: vec![share], ..Settings::default() });

@@ -40,7 +40,7 @@ pub(crate) fn run(arguments: &ServeArguments) -> Outcome<()> {
     raise_file_limit();
     let settings = settings(arguments)?;
     let (users, generated) = known_users(&settings, arguments)?;
-    let directory = Arc::new(Directory::new(users));
+    let directory = Arc::new(Directory::new(users, settings.strangers));
     let (start, note) = state::begin(settings.state_dir.as_deref())?;
     if let Some(note) = note {
         tracing::warn!("{note}");
@@ -103,8 +103,8 @@ fn shares_of_command_line(arguments: &ServeArguments) -> Outcome<Vec<ShareSettin
         }
         let (read_only, path) = (arguments.read_only, path.clone());
         let name = name.into();
-        let (encrypt, access_based) = (false, false);
-        shares.push(ShareSettings { name, path, read_only, encrypt, access_based, users: None });
+        let (encrypt, access_based, guests) = (false, false, false);
+        shares.push(ShareSettings { name, path, read_only, encrypt, access_based, guests, users: None });
     }
     if shares.is_empty() {
         return Err(Failure::new("nothing to serve: give a directory, --share NAME=PATH or --config FILE"));

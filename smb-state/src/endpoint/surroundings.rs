@@ -31,6 +31,11 @@ pub trait Users {
 
     /// Whether a client that gives no name at all is let in.
     fn anonymous(&self) -> Option<Identity>;
+
+    /// Whether somebody whose name is not known is let in, as a guest.
+    fn guest(&self) -> Option<Identity> {
+        None
+    }
 }
 
 /// What a user database knows of a name.
