@@ -35,6 +35,10 @@ pub enum Fault {
     SkipReplaceAsk,
     /// A reservation of a name of another shard is not given back.
     LoseFree,
+    /// News of a change does not reach another shard.
+    LoseNews,
+    /// A watch is not told to the other shard.
+    SkipWatch,
 }
 
 impl Fault {
@@ -57,6 +61,8 @@ impl Fault {
             Self::SkipFileAsk => "skip-file-ask",
             Self::SkipReplaceAsk => "skip-replace-ask",
             Self::LoseFree => "lose-free",
+            Self::LoseNews => "lose-news",
+            Self::SkipWatch => "skip-watch",
         }
     }
 }
