@@ -29,6 +29,10 @@ pub(crate) fn record(hub: &Hub, audit: &Audit) {
             };
             tracing::info!(target: "audit", connection, peer, session, user, "logged on");
         }
+        Audit::Bound { connection, session } => {
+            let (peer, connection, session) = (peer(connection), connection.0, session.0);
+            tracing::info!(target: "audit", connection, peer, session, "one more connection of a session");
+        }
         Audit::LogonFailed { connection } => {
             let (peer, connection) = (peer(connection), connection.0);
             tracing::warn!(target: "audit", connection, peer, "logon failed");

@@ -11,8 +11,13 @@ use crate::driver::Hub;
 
 /// Carries out one output. Authentication is computed right here: it takes microseconds, and users are in memory.
 pub(crate) fn carry_out(hub: &Hub, endpoint: &mut Endpoint, output: Output, outbox: &mut Outbox) {
-    let mut around =
-        Surroundings { buffers: &hub.buffers, users: &*hub.users, random: &mut fill_random, now: now() };
+    let mut around = Surroundings {
+        buffers: &hub.buffers,
+        users: &*hub.users,
+        keys: &hub.keys,
+        random: &mut fill_random,
+        now: now(),
+    };
     endpoint.carry_out(output, &mut around, outbox);
 }
 

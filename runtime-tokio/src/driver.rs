@@ -13,8 +13,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use smb_proto::crypto::Provider;
 use smb_state::action::{Action, Actions, Audit, Output};
-use smb_state::endpoint::EndpointOptions;
 use smb_state::endpoint::surroundings::{Buffers, Users};
+use smb_state::endpoint::{EndpointOptions, KeyRing};
 use smb_state::event::Event;
 use smb_state::ids::{BufferId, ShardId, Token};
 use smb_state::storage::{Requester, StorageOp};
@@ -44,6 +44,7 @@ pub(crate) struct Hub {
     pub(crate) buffers: Payloads,
     pub(crate) volumes: Arc<VolumeTable>,
     pub(crate) users: Arc<dyn Users + Send + Sync>,
+    pub(crate) keys: KeyRing,
     pub(crate) provider: Arc<dyn Provider>,
     pub(crate) endpoint_options: EndpointOptions,
     pub(crate) bounds: Bounds,
@@ -88,10 +89,11 @@ impl Hub {
                     self.buffers.release(buffer);
                 }
             }
-            Output::Authenticate { token, .. } => self.buffers.release(token),
+            Output::Authenticate { token, .. } | Output::Bind { token, .. } => self.buffers.release(token),
             Output::Notify(_)
             | Output::Negotiated(_)
             | Output::ContinueHash { .. }
+            | Output::VerifyBind { .. }
             | Output::DropAuthentication { .. }
             | Output::InstallKeys { .. }
             | Output::DropKeys { .. }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use smb_state::Shard;
 use smb_state::config::Shared;
-use smb_state::endpoint::EndpointOptions;
+use smb_state::endpoint::{EndpointOptions, KeyRing};
 use smb_state::event::Admin;
 use smb_state::ids::ShardId;
 use tokio::net::TcpStream;
@@ -103,6 +103,7 @@ fn hub(config: ServerConfig, cores: usize) -> Hub {
         buffers: Payloads::default(),
         volumes: config.volumes,
         users: config.users,
+        keys: KeyRing::default(),
         provider: config.provider,
         endpoint_options,
         bounds: config.bounds,
@@ -302,6 +303,7 @@ pub(crate) fn hub_for_tests() -> Arc<Hub> {
             encryption: smb_state::config::Encryption::Possible,
             limits: smb_state::config::Limits::default(),
             shares: Vec::new(),
+            interfaces: Vec::new(),
         },
         names: AcceptorConfig {
             netbios_computer: "TEST".into(),

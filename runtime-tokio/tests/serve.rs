@@ -45,6 +45,7 @@ fn start(limits: Limits, bounds: Bounds) -> ServerHandle {
         encryption: Encryption::Possible,
         limits,
         shares: Vec::new(),
+        interfaces: Vec::new(),
     };
     Server::start(ServerConfig {
         listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],

@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -30,6 +30,10 @@ pub(crate) struct ServeArguments {
     /// Address to listen on; port 0 takes a free one [default: every address, port 445, or 4445 without the right to it].
     #[arg(long, value_name = "ADDR:PORT")]
     pub(crate) listen: Vec<SocketAddr>,
+    /// An address to tell to clients that ask where else they can connect (multichannel): behind address translation, or to
+    /// name fewer than there are [default: every address that is listened on].
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) interface: Vec<IpAddr>,
     /// A directory to serve under a name of its own.
     #[arg(long, value_name = "NAME=PATH", value_parser = parse_share)]
     pub(crate) share: Vec<(String, PathBuf)>,
@@ -135,10 +139,14 @@ mod tests {
             "127.0.0.1:0",
             "--listen",
             "[::1]:0",
+            "--interface",
+            "192.0.2.1",
+            "--interface",
+            "2001:db8::1",
         ])
         .unwrap();
         assert_eq!(many.share, [("a".to_owned(), "/srv/a".into()), ("b".to_owned(), "/srv/b=c".into())]);
-        assert_eq!(many.listen.len(), 2);
+        assert_eq!((many.listen.len(), many.interface.len()), (2, 2));
     }
 
     #[test]
@@ -150,6 +158,7 @@ mod tests {
             &["--share", "IPC$=/srv"],
             &["--share", "a/b=/srv"],
             &["--listen", "127.0.0.1"],
+            &["--interface", "127.0.0.1:445"],
             &["--cores", "0"],
             &["--config", "x.toml", "/srv"],
             &["--config", "x.toml", "--user", "ann"],

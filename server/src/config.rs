@@ -1,6 +1,6 @@
 //! The configuration file.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +9,7 @@ use smb_proto::command::negotiate::Dialect;
 use smb_state::config::Limits;
 use toml::Spanned;
 
+use crate::directory::Strangers;
 use crate::failure::{About, Failure, Outcome};
 
 /// What a server is run with, from the command line or a file.
@@ -16,11 +17,14 @@ use crate::failure::{About, Failure, Outcome};
 pub(crate) struct Settings {
     /// Empty: the default addresses.
     pub(crate) listen: Vec<SocketAddr>,
+    /// Empty: what is listened on.
+    pub(crate) interfaces: Vec<IpAddr>,
     pub(crate) cores: Option<u16>,
     pub(crate) name: Option<String>,
     pub(crate) state_dir: Option<PathBuf>,
     pub(crate) users_file: Option<PathBuf>,
     pub(crate) signing_required: bool,
+    pub(crate) strangers: Strangers,
     pub(crate) encryption: Encryption,
     pub(crate) dialects: (Dialect, Dialect),
     pub(crate) limits: Limits,
@@ -31,11 +35,13 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             listen: Vec::new(),
+            interfaces: Vec::new(),
             cores: None,
             name: None,
             state_dir: None,
             users_file: None,
             signing_required: false,
+            strangers: Strangers::default(),
             encryption: Encryption::Possible,
             dialects: (Dialect::SMB_2_0_2, Dialect::SMB_3_1_1),
             limits: Limits::default(),
@@ -53,6 +59,8 @@ pub(crate) struct ShareSettings {
     pub(crate) encrypt: bool,
     /// Listings leave out what the user may not read.
     pub(crate) access_based: bool,
+    /// Guests and anonymous clients may connect too, where the server lets them in.
+    pub(crate) guests: bool,
     /// `None`: every user.
     pub(crate) users: Option<Vec<String>>,
 }
@@ -88,11 +96,16 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct ServerSection {
     listen: Option<Vec<Spanned<String>>>,
+    interfaces: Option<Vec<Spanned<String>>>,
     cores: Option<Spanned<u16>>,
     name: Option<Spanned<String>>,
     state_dir: Option<PathBuf>,
     users_file: Option<PathBuf>,
     signing: Option<Signing>,
+    #[serde(default)]
+    anonymous: bool,
+    #[serde(default)]
+    guests: bool,
     encryption: Option<Spanned<Encryption>>,
     dialect_min: Option<Spanned<String>>,
     dialect_max: Option<Spanned<String>>,
@@ -105,8 +118,10 @@ struct LimitsSection {
     unauthenticated_connections: Option<Spanned<u32>>,
     authentication_timeout_seconds: Option<Spanned<u32>>,
     sessions_per_connection: Option<Spanned<u32>>,
+    channels_per_session: Option<Spanned<u32>>,
     tree_connects_per_session: Option<Spanned<u32>>,
     opens_per_session: Option<Spanned<u32>>,
+    locks_per_open: Option<Spanned<u32>>,
     waiting_requests_per_connection: Option<Spanned<u32>>,
     watches_per_session: Option<Spanned<u32>>,
     credits: Option<Spanned<u32>>,
@@ -123,6 +138,8 @@ struct ShareSection {
     encrypt: Option<Spanned<bool>>,
     #[serde(default)]
     access_based_enumeration: bool,
+    #[serde(default)]
+    guests: bool,
     users: Option<Vec<Spanned<String>>>,
 }
 
@@ -170,6 +187,7 @@ fn parse(text: &str, directory: &Path) -> Result<Settings, Wrong> {
     })?;
     let server = file.server;
     let listen = server.listen.unwrap_or_default();
+    let interfaces = server.interfaces.unwrap_or_default();
     if file.share.is_empty() {
         return Err(Wrong { line: None, cause: "there is no [[share]]".into() });
     }
@@ -186,11 +204,16 @@ fn parse(text: &str, directory: &Path) -> Result<Settings, Wrong> {
             .into_iter()
             .map(|address| parse_address(&source, &address))
             .collect::<Result<_, _>>()?,
+        interfaces: interfaces
+            .into_iter()
+            .map(|address| parse_interface(&source, &address))
+            .collect::<Result<_, _>>()?,
         cores: server.cores.map(|cores| check_cores(&source, &cores)).transpose()?,
         name: server.name.map(|name| check_name(&source, name)).transpose()?,
         state_dir: server.state_dir.map(|path| directory.join(path)),
         users_file: server.users_file.map(|path| directory.join(path)),
         signing_required: matches!(server.signing, Some(Signing::Required)),
+        strangers: Strangers { anonymous: server.anonymous, guests: server.guests },
         encryption,
         dialects,
         limits: limits(&source, file.limits)?,
@@ -200,6 +223,11 @@ fn parse(text: &str, directory: &Path) -> Result<Settings, Wrong> {
 
 fn parse_address(source: &Source<'_>, text: &Spanned<String>) -> Result<SocketAddr, Wrong> {
     let wrong = |_| source.wrong(text.span(), format!("\"{}\" is not ADDRESS:PORT", text.get_ref()));
+    text.get_ref().parse().map_err(wrong)
+}
+
+fn parse_interface(source: &Source<'_>, text: &Spanned<String>) -> Result<IpAddr, Wrong> {
+    let wrong = |_| source.wrong(text.span(), format!("\"{}\" is not an address", text.get_ref()));
     text.get_ref().parse().map_err(wrong)
 }
 
@@ -261,6 +289,11 @@ fn limits(source: &Source<'_>, section: LimitsSection) -> Result<Limits, Wrong> 
             1..65_537,
             default.sessions_per_connection_max,
         )?,
+        channels_per_session_max: source.within(
+            section.channels_per_session,
+            1..1025,
+            default.channels_per_session_max,
+        )?,
         tree_connects_per_session_max: source.within(
             section.tree_connects_per_session,
             1..65_537,
@@ -270,6 +303,11 @@ fn limits(source: &Source<'_>, section: LimitsSection) -> Result<Limits, Wrong> 
             section.opens_per_session,
             1..1_000_001,
             default.opens_per_session_max,
+        )?,
+        locks_per_open_max: source.within(
+            section.locks_per_open,
+            1..1_000_001,
+            default.locks_per_open_max,
         )?,
         async_requests_per_connection_max: source.within(
             section.waiting_requests_per_connection,
@@ -326,6 +364,7 @@ fn shares(
             read_only: section.read_only,
             encrypt,
             access_based: section.access_based_enumeration,
+            guests: section.guests,
             users,
         });
     }
@@ -384,6 +423,7 @@ mod tests {
             read_only: false,
             encrypt: false,
             access_based: false,
+            guests: false,
             users: None,
         };
         assert_eq!(settings, Settings { shares: vec![share], ..Settings::default() });
@@ -410,6 +450,7 @@ mod tests {
             r#"
             [server]
             listen = ["0.0.0.0:445", "[::]:445"]
+            interfaces = ["192.0.2.1", "2001:db8::1"]
             cores = 4
             name = "FILES-1"
             state_dir = "var/state"
@@ -423,8 +464,10 @@ mod tests {
             unauthenticated_connections = 5
             authentication_timeout_seconds = 7
             sessions_per_connection = 2
+            channels_per_session = 6
             tree_connects_per_session = 3
             opens_per_session = 4
+            locks_per_open = 6
             waiting_requests_per_connection = 5
             watches_per_session = 6
             credits = 512
@@ -439,6 +482,8 @@ mod tests {
         )
         .unwrap();
         assert_eq!(settings.listen, ["0.0.0.0:445".parse().unwrap(), "[::]:445".parse().unwrap()]);
+        let interfaces: [IpAddr; 2] = ["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
+        assert_eq!(settings.interfaces, interfaces);
         assert_eq!((settings.cores, settings.name.as_deref()), (Some(4), Some("FILES-1")));
         assert_eq!(settings.state_dir, Some("/var/state".into()));
         assert_eq!(settings.users_file, Some("/etc/users".into()));
@@ -450,8 +495,10 @@ mod tests {
             unauthenticated_connections_max: 5,
             authentication_timeout_ms: 7000,
             sessions_per_connection_max: 2,
+            channels_per_session_max: 6,
             tree_connects_per_session_max: 3,
             opens_per_session_max: 4,
+            locks_per_open_max: 6,
             async_requests_per_connection_max: 5,
             watches_per_session_max: 6,
             credits_max: 512,
@@ -470,6 +517,7 @@ mod tests {
         for (text, line, part) in [
             ("[server]\ncolour = 1\n".to_owned() + share, 2, "unknown field `colour`"),
             ("[server]\nlisten = [\"localhost\"]\n".to_owned() + share, 2, "not ADDRESS:PORT"),
+            ("[server]\ninterfaces = [\"eth0\"]\n".to_owned() + share, 2, "not an address"),
             ("[server]\n\nsigning = \"maybe\"\n".to_owned() + share, 3, "unknown variant `maybe`"),
             ("[server]\ndialect_min = \"3.2\"\n".to_owned() + share, 2, "dialects are"),
             ("[server]\ndialect_min = \"3.0\"\ndialect_max = \"2.1\"\n".to_owned() + share, 3, "above"),

@@ -5,6 +5,7 @@ mod cli;
 mod config;
 mod directory;
 mod failure;
+mod interfaces;
 mod logging;
 mod password;
 mod random;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use runtime_tokio::{BlockingPool, Bounds, Server, ServerConfig, ServerHandle};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use smb_proto::auth::AcceptorConfig;
+use smb_proto::command::ioctl::NetworkInterface;
 use smb_proto::crypto::{CipherAlgorithm, Portable, SigningAlgorithm};
 use smb_state::config::{Config, Encryption as CoreEncryption};
 use smb_state::event::Admin;
@@ -23,7 +24,7 @@ use crate::failure::{About, Failure, Outcome};
 use crate::site::Site;
 use crate::state::{self, Start};
 use crate::users::UserTable;
-use crate::{logging, password, random, users};
+use crate::{interfaces, logging, password, random, users};
 
 const PORT: u16 = 445;
 /// For those who may not take [`PORT`].
@@ -39,7 +40,7 @@ pub(crate) fn run(arguments: &ServeArguments) -> Outcome<()> {
     raise_file_limit();
     let settings = settings(arguments)?;
     let (users, generated) = known_users(&settings, arguments)?;
-    let directory = Arc::new(Directory::new(users));
+    let directory = Arc::new(Directory::new(users, settings.strangers));
     let (start, note) = state::begin(settings.state_dir.as_deref())?;
     if let Some(note) = note {
         tracing::warn!("{note}");
@@ -50,8 +51,8 @@ pub(crate) fn run(arguments: &ServeArguments) -> Outcome<()> {
     let shares = site.shares(&settings.shares)?;
     let core = core_config(&settings, &start, shares);
     let handle = listen(&settings, |listen| ServerConfig {
+        core: Config { interfaces: interfaces(&settings, &listen), ..core.clone() },
         listen,
-        core: core.clone(),
         names: names(&name),
         volumes: site.volumes(),
         users: Arc::clone(&directory) as _,
@@ -82,6 +83,9 @@ fn settings(arguments: &ServeArguments) -> Outcome<Settings> {
     if !arguments.listen.is_empty() {
         settings.listen.clone_from(&arguments.listen);
     }
+    if !arguments.interface.is_empty() {
+        settings.interfaces.clone_from(&arguments.interface);
+    }
     settings.cores = arguments.cores.or(settings.cores);
     Ok(settings)
 }
@@ -99,8 +103,8 @@ fn shares_of_command_line(arguments: &ServeArguments) -> Outcome<Vec<ShareSettin
         }
         let (read_only, path) = (arguments.read_only, path.clone());
         let name = name.into();
-        let (encrypt, access_based) = (false, false);
-        shares.push(ShareSettings { name, path, read_only, encrypt, access_based, users: None });
+        let (encrypt, access_based, guests) = (false, false, false);
+        shares.push(ShareSettings { name, path, read_only, encrypt, access_based, guests, users: None });
     }
     if shares.is_empty() {
         return Err(Failure::new("nothing to serve: give a directory, --share NAME=PATH or --config FILE"));
@@ -155,7 +159,14 @@ fn core_config(settings: &Settings, start: &Start, shares: Vec<smb_state::config
         },
         limits: settings.limits,
         shares,
+        interfaces: Vec::new(),
     }
+}
+
+/// The addresses to tell to clients.
+fn interfaces(settings: &Settings, listening: &[SocketAddr]) -> Vec<NetworkInterface> {
+    let listening: Vec<IpAddr> = listening.iter().map(SocketAddr::ip).collect();
+    interfaces::advertised(&settings.interfaces, &listening)
 }
 
 fn cores(settings: &Settings) -> usize {
@@ -278,7 +289,7 @@ async fn until_stopped(
     }
 }
 
-/// Takes over shares, users and limits; everything is read before anything changes.
+/// Takes over shares, users, limits and the addresses that clients are told; everything is read before anything changes.
 fn reload(
     arguments: &ServeArguments,
     handle: &ServerHandle,
@@ -293,6 +304,7 @@ fn reload(
     }
     handle.reload(&Admin::Shares(shares));
     handle.reload(&Admin::Limits(settings.limits));
+    handle.reload(&Admin::Interfaces(interfaces(&settings, handle.addresses())));
     Ok(())
 }
 

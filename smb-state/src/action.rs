@@ -75,20 +75,39 @@ pub enum Output {
         /// The token; the endpoint releases it.
         token: BufferId,
     },
+    /// A connection asks to carry a session that it does not carry yet (SMB2_SESSION_FLAG_BINDING): verify the request with
+    /// the session's own signing key, go on with the channel's preauthentication hash (3.1.1), feed the token to the
+    /// channel's authentication, and answer with [`crate::Event::Authenticated`].
+    Bind {
+        /// The session, which names its keys in the [`crate::endpoint::KeyRing`].
+        session: SessionId,
+        /// The request, whose bytes the endpoint still has.
+        message: MessageId,
+        /// The token; the endpoint releases it.
+        token: BufferId,
+    },
+    /// A bind is refused before anybody looked at its token: if the request is signed with the session's own key, so is the
+    /// answer that follows.
+    VerifyBind {
+        /// The session.
+        session: SessionId,
+        /// The request, whose bytes the endpoint still has.
+        message: MessageId,
+    },
     /// Forget an authentication in progress and its hash.
     DropAuthentication {
         /// The session.
         session: SessionId,
     },
     /// Derive the session's keys for this connection from what the authentication left; comes before the response
-    /// that lets the client use them (R6).
+    /// that lets the client use them (R6). After [`Output::Bind`] only the signing key is the connection's own.
     InstallKeys {
         /// The session.
         session: SessionId,
         /// The connection's place in it: the top of every nonce.
         channel: Channel,
     },
-    /// Forget the keys; comes after the last response under them.
+    /// Forget the keys, and what a bind that failed left; comes after the last response under them.
     DropKeys {
         /// The session.
         session: SessionId,
@@ -123,6 +142,13 @@ pub enum Audit {
         session: SessionId,
         /// Who.
         identity: crate::event::Identity,
+    },
+    /// A session is carried by one more connection.
+    Bound {
+        /// Which connection.
+        connection: ConnectionId,
+        /// Which session.
+        session: SessionId,
     },
     /// An authentication failed.
     LogonFailed {

@@ -5,6 +5,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use smb_proto::Name;
+use smb_proto::command::ioctl::NetworkInterface;
 use smb_proto::command::negotiate::Dialect;
 use smb_proto::crypto::{CipherAlgorithm, SigningAlgorithm};
 
@@ -71,6 +72,8 @@ pub struct Config {
     pub limits: Limits,
     /// Shares.
     pub shares: Vec<Share>,
+    /// Where clients can reach the server: told to those that ask for further connections (FSCTL_QUERY_NETWORK_INTERFACE_INFO).
+    pub interfaces: Vec<NetworkInterface>,
 }
 
 /// Whether sessions are encrypted.
@@ -94,10 +97,14 @@ pub struct Limits {
     pub authentication_timeout_ms: u64,
     /// Sessions of one connection.
     pub sessions_per_connection_max: u32,
+    /// Connections of one session (channels).
+    pub channels_per_session_max: u32,
     /// Tree connects of one session.
     pub tree_connects_per_session_max: u32,
     /// Opens of one session.
     pub opens_per_session_max: u32,
+    /// Byte-range locks of one open.
+    pub locks_per_open_max: u32,
     /// Milliseconds that a client has to acknowledge the break of an oplock or a lease.
     pub break_timeout_ms: u64,
     /// Requests of one connection that wait with an interim response.
@@ -134,8 +141,10 @@ impl Default for Limits {
             connections_max: 65_536,
             authentication_timeout_ms: 30_000,
             sessions_per_connection_max: 256,
+            channels_per_session_max: 32,
             tree_connects_per_session_max: 1024,
             opens_per_session_max: 65_536,
+            locks_per_open_max: 65_536,
             break_timeout_ms: 35_000,
             async_requests_per_connection_max: 512,
             watches_per_session_max: 1024,

@@ -1,5 +1,7 @@
 //! What can happen to a shard.
 
+use smb_proto::command::ioctl::NetworkInterface;
+
 use crate::config::{Limits, Share};
 use crate::ids::{BufferId, ConnectionId, MessageId, SessionId, ShardId, ShareId, Token};
 use crate::message::Envelope;
@@ -41,7 +43,8 @@ pub enum Event {
         /// The answer.
         reply: StorageReply,
     },
-    /// A step of an authentication ended. Comes exactly once for each [`crate::action::Output::Authenticate`].
+    /// A step of an authentication ended. Comes exactly once for each [`crate::action::Output::Authenticate`] and
+    /// [`crate::action::Output::Bind`].
     Authenticated {
         /// Where the exchange runs.
         connection: ConnectionId,
@@ -88,11 +91,25 @@ pub enum AuthOutcome {
         /// How long the proof holds, in milliseconds; `None` is for ever.
         valid_for_ms: Option<u64>,
     },
+    /// A bind's signature is not the session's ([`crate::action::Output::Bind`]): nobody looked at its token.
+    Unverified,
     /// The client is refused.
     Denied {
         /// The status for the client.
         status: smb_proto::NtStatus,
     },
+}
+
+impl AuthOutcome {
+    /// The payload that comes with it.
+    #[must_use]
+    pub fn payload(&self) -> Option<BufferId> {
+        match self {
+            Self::Continue { reply } => Some(*reply),
+            Self::Accepted { reply, .. } => *reply,
+            Self::Unverified | Self::Denied { .. } => None,
+        }
+    }
 }
 
 /// Who a session belongs to.
@@ -124,6 +141,8 @@ impl Identity {
 pub enum Admin {
     /// These are the shares from now on. Tree connects to a share that is gone end; others stay as they are.
     Shares(Vec<Share>),
+    /// These are the addresses where clients can reach the server, from now on.
+    Interfaces(Vec<NetworkInterface>),
     /// These are the limits from now on.
     Limits(Limits),
     /// End a session and what it holds; nothing of it is preserved (S7).

@@ -6,16 +6,23 @@
 //! | [`Message::Execute`] | connection | session | answered USER_SESSION_DELETED |
 //! | [`Message::Finish`] | session, open | connection | its payload is released |
 //! | [`Message::Cancel`] | connection | session | nothing to cancel |
+//! | [`Message::Setup`] | connection | session | answered USER_SESSION_DELETED |
+//! | [`Message::Authenticated`] | connection | session | its payload is released |
 //! | [`Message::Interim`] | whoever lets a request wait | connection | nobody is left to tell |
 //! | [`Message::Break`], [`Message::Permit`] | file | session | its close is on its way to the file |
 //! | [`Message::Notify`] | session | connection | nobody is left to tell |
 //! | [`Message::ChannelLost`] | connection | session | nothing to do |
+//! | [`Message::Endpoint`] | session | connection | its payload is released |
+//! | [`Message::SessionValid`] | session | connection | nothing to do |
+//! | [`Message::BindEnded`] | session | connection | its payload is released |
 //! | [`Message::SessionEnded`] | session | connection | nothing to do |
+//! | [`Message::Misbehaved`] | session | connection | nothing to do |
 //! | [`Message::EndPrevious`] | session | session | answered: nothing to end |
 //! | [`Message::AskFile`] | open | file | a file without state is a file without opens: it is made |
 //! | [`Message::AskNamespace`] | open | namespace | made likewise |
 //! | [`Message::AskClient`] | session | client | made likewise |
 //! | [`Message::Freeze`], [`Message::Thaw`] | open | every shard | shards are always there |
+//! | [`Message::DirectoryCached`], [`Message::DirectoryUncached`] | open | every shard | shards are always there |
 //! | [`Message::Watch`], [`Message::Unwatch`] | open | every shard | shards are always there |
 //! | [`Message::News`] | whoever changed something | session | nobody is left to tell |
 //! | [`Message::Answer`] | file, namespace, client, session | whoever asked | the asker waits for it, so it is there |
@@ -28,7 +35,9 @@ use smb_proto::command::oplock_break::OplockLevel;
 use smb_proto::create_context::{LeaseKey, LeaseState};
 use smb_proto::{Name, NtStatus};
 
-use crate::event::Identity;
+use crate::action::Output;
+use crate::connection::Negotiated;
+use crate::event::{AuthOutcome, Identity};
 use crate::file::caching::{Cached, Notice};
 use crate::file::permit::Permit;
 use crate::file::{FileAsk, Removal};
@@ -36,7 +45,8 @@ use crate::ids::{
     BufferId, ConnectionId, FileKey, MessageId, OpenId, SessionId, ShardId, Token, TreeId, VolumeId,
 };
 use crate::namespace::NamespaceAsk;
-use crate::request::Request;
+use crate::open::channel_sequence::Ticket;
+use crate::request::{Protection, Request, SessionSetup};
 use crate::response::{Body, Notification, Protect};
 use crate::watch::News;
 use crate::watch::table::Watcher;
@@ -83,6 +93,17 @@ pub enum Message {
         /// What it is answered with.
         status: NtStatus,
     },
+    /// A SESSION_SETUP for a session that there is: another leg, reauthentication, or a bind.
+    Setup(Box<SetupRequest>),
+    /// A step of an authentication ended at the connection's endpoint.
+    Authenticated {
+        /// Where.
+        connection: ConnectionId,
+        /// The SESSION_SETUP request that carried the token.
+        message: MessageId,
+        /// How.
+        outcome: Box<AuthOutcome>,
+    },
     /// A request really waits: its client is told so, once (3.3.4.2). Beyond the bound on such requests of a connection it is
     /// cancelled with INSUFFICIENT_RESOURCES instead.
     Interim {
@@ -109,6 +130,22 @@ pub enum Message {
     ChannelLost {
         /// Which.
         connection: ConnectionId,
+    },
+    /// For the connection's endpoint. Only the connection's own shard talks to the endpoint, so that all it is told comes
+    /// in one order.
+    Endpoint(Box<Output>),
+    /// A session may be used on this connection from now on.
+    SessionValid {
+        /// Which.
+        session: SessionId,
+    },
+    /// A bind failed, and with it all that ties the connection to the session. Both are one message: the client may try
+    /// again as soon as it has the answer.
+    BindEnded(Box<Finished>),
+    /// The peer broke a rule that leaves no answer.
+    Misbehaved {
+        /// How.
+        what: &'static str,
     },
     /// A session is no longer on this connection.
     SessionEnded {
@@ -145,6 +182,18 @@ pub enum Message {
         path: Name,
         /// Its new one, folded, if the rename was done.
         moved: Option<Name>,
+    },
+    /// A directory may be cached under a lease from now on; counted for each open.
+    DirectoryCached {
+        /// The directory.
+        directory: FileKey,
+        /// To be answered.
+        asker: Asker,
+    },
+    /// An open under a directory's lease is gone.
+    DirectoryUncached {
+        /// The directory.
+        directory: FileKey,
     },
     /// An open watches a directory: tell it what happens there. Granted, or refused with INSUFFICIENT_RESOURCES.
     Watch {
@@ -249,6 +298,8 @@ pub struct Terms {
     pub io_size_max: u32,
     /// Connection.ServerCapabilities includes encryption.
     pub encryption: bool,
+    /// Connection.ServerCapabilities includes SMB2_GLOBAL_CAP_MULTI_CHANNEL.
+    pub multi_channel: bool,
 }
 
 /// A request on its way to a session.
@@ -258,6 +309,8 @@ pub struct Execution {
     pub connection: ConnectionId,
     /// What the connection agreed on.
     pub terms: Terms,
+    /// All that it agreed on, where that is asked for (FSCTL_VALIDATE_NEGOTIATE_INFO).
+    pub negotiated: Option<Box<Negotiated>>,
     /// The tree connect: the request's own or, in a related compound, its predecessor's.
     pub tree: TreeId,
     /// In a related compound, the open of the predecessor, used where the request names none of its own.
@@ -266,6 +319,21 @@ pub struct Execution {
     pub last: bool,
     /// The request; its session is the address.
     pub request: Request,
+}
+
+/// A SESSION_SETUP request on its way to its session, which is the address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SetupRequest {
+    /// Where it came from.
+    pub connection: ConnectionId,
+    /// What that connection agreed on.
+    pub negotiated: Negotiated,
+    /// Its MessageId.
+    pub message: MessageId,
+    /// How it was protected.
+    pub protection: Protection,
+    /// What it asks.
+    pub setup: SessionSetup,
 }
 
 /// Where a request came from and how its response must be protected.
@@ -281,6 +349,8 @@ pub struct Origin {
     pub tree: TreeId,
     /// How to protect the response.
     pub protect: Protect,
+    /// What the request counts as, of those under way on its open.
+    pub ticket: Ticket,
 }
 
 /// A request that is done.

@@ -240,6 +240,12 @@ pub enum IoctlInput {
     AllocatedRanges(u64, u64),
     /// FSCTL_SET_COMPRESSION: the format asked for.
     SetCompression(u16),
+    /// FSCTL_DUPLICATE_EXTENTS_TO_FILE, and its extended form without anything that it adds.
+    DuplicateExtents(smb_proto::fscc::fsctl::DuplicateExtents),
+    /// FSCTL_DUPLICATE_EXTENTS_TO_FILE_EX, all of the source at one moment.
+    DuplicateAtOnce,
+    /// FSCTL_FILE_LEVEL_TRIM.
+    Trim(Vec<smb_proto::fscc::fsctl::Range>),
     /// The code's input has no meaning for the core, or there is none.
     Nothing,
     /// The input is not what the code needs.
@@ -256,6 +262,9 @@ impl IoctlInput {
             | Self::ZeroData(..)
             | Self::AllocatedRanges(..)
             | Self::SetCompression(_)
+            | Self::DuplicateExtents(_)
+            | Self::DuplicateAtOnce
+            | Self::Trim(_)
             | Self::Nothing
             | Self::Unreadable => None,
         }

@@ -69,8 +69,8 @@ fn token(identity: &Identity, domain: Sid) -> Token {
             vec![users_of(domain), Sid::EVERYONE, Sid::NETWORK, Sid::AUTHENTICATED_USERS, Sid::BUILTIN_USERS]
         }
         Identity::Guest => vec![below(domain, GUESTS), Sid::EVERYONE, Sid::NETWORK, Sid::BUILTIN_GUESTS],
-        // Everybody does not include who said no name.
-        Identity::Anonymous => vec![Sid::NETWORK],
+        // Who said no name comes in only through a share that is for everybody, so everybody includes them.
+        Identity::Anonymous => vec![Sid::EVERYONE, Sid::NETWORK],
     };
     Token::new(user_sid(identity, domain), groups)
 }
@@ -92,7 +92,8 @@ pub fn may_see(descriptor: Option<&SecurityDescriptor>, token: &Token) -> bool {
     rights(descriptor, Some(token)).contains(AccessMask::FILE_GENERIC_READ)
 }
 
-/// Whether `token` may make `owner` an owner: itself, or a group that it is in (MS-FSA 2.1.5.17).
+/// Whether `token` may make `owner` an owner: itself, or a group that it is in, which MS-FSA 2.1.5.17 leaves to the server.
+/// Nobody can make a file somebody else's.
 pub(crate) fn check_owner(owner: Option<&Sid>, token: &Token) -> Result<(), NtStatus> {
     match owner {
         Some(owner) if token.contains(owner) => Ok(()),
@@ -178,6 +179,72 @@ impl Shard {
         match descriptor {
             None => AccessMask::FILE_ALL_ACCESS,
             Some(_) => rights(descriptor, self.token(session).as_ref()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOMAIN: &str = "S-1-5-21-67305985-134678021-202050057";
+
+    fn domain() -> Sid {
+        account_domain(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16])
+    }
+
+    fn user(number: u32) -> Identity {
+        Identity::User { name: "ann".into(), number }
+    }
+
+    #[test]
+    fn users_are_in_the_servers_domain() {
+        assert_eq!(domain().to_string(), DOMAIN);
+        assert_eq!(user_sid(&user(1001), domain()).to_string(), format!("{DOMAIN}-1001"));
+        assert_eq!(users_of(domain()).to_string(), format!("{DOMAIN}-513"));
+    }
+
+    #[test]
+    fn the_default_descriptor_grants_everything_to_whoever_came_in() {
+        let default = default_descriptor(Sid::LOCAL_SYSTEM, Sid::LOCAL_SYSTEM, Kind::File);
+        for identity in [user(1001), Identity::Guest, Identity::Anonymous] {
+            let token = token(&identity, domain());
+            assert_eq!(rights(Some(&default), Some(&token)), rights(None, Some(&token)));
+        }
+        assert_eq!(rights(Some(&default), None), AccessMask::EMPTY);
+    }
+
+    #[test]
+    fn what_a_default_directory_hands_down_is_the_default() {
+        let token = token(&user(1001), domain());
+        let directory = default_descriptor(Sid::LOCAL_SYSTEM, Sid::LOCAL_SYSTEM, Kind::Directory);
+        for kind in [Kind::File, Kind::Directory] {
+            let heir = new_descriptor(Some(&directory), None, kind, &token).unwrap();
+            assert_eq!(*heir, default_descriptor(token.user, users_of(domain()), kind));
+        }
+        assert_eq!(new_descriptor(None, None, Kind::File, &token), None);
+    }
+
+    #[test]
+    fn only_entries_for_heirs_keep_generic_rights() {
+        let entry = |flags| Ace::allow(Sid::EVERYONE, AccessMask::GENERIC_ALL, flags);
+        let list = Acl::new(vec![entry(AceFlags::EMPTY), entry(AceFlags::INHERIT_ONLY)]);
+        let kept = with_specific_rights(&SecurityDescriptor::new(Sid::EVERYONE, Sid::EVERYONE, list));
+        let masks = kept.dacl.unwrap().aces.into_iter().map(|ace| match ace.body {
+            AceBody::Sid { mask, .. } => mask,
+            AceBody::Raw(_) => AccessMask::EMPTY,
+        });
+        assert!(masks.eq([AccessMask::FILE_ALL_ACCESS, AccessMask::GENERIC_ALL]));
+    }
+
+    #[test]
+    fn nobody_makes_somebody_else_an_owner() {
+        let token = token(&user(1001), domain());
+        assert_eq!(check_owner(Some(&token.user), &token), Ok(()));
+        assert_eq!(check_owner(Some(&users_of(domain())), &token), Ok(()));
+        let other = user_sid(&user(1002), domain());
+        for other in [Some(other), Some(Sid::LOCAL_SYSTEM), None] {
+            assert_eq!(check_owner(other.as_ref(), &token), Err(NtStatus::INVALID_OWNER));
         }
     }
 }

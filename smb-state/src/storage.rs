@@ -27,6 +27,8 @@ pub struct VolumeCaps {
     pub hard_links: bool,
     /// Data can be copied between files of the volume without passing through the server's memory.
     pub server_copy: bool,
+    /// Files of the volume can share blocks.
+    pub block_clone: bool,
     /// Nothing on the volume can be changed.
     pub read_only: bool,
     /// What local processes change in a directory can be watched.
@@ -478,6 +480,29 @@ pub enum StorageOp<B = BufferId> {
         /// Bytes.
         length: u32,
     },
+    /// Let the target share blocks with the source, as if the range had been copied, without moving its end. Answer: [`StorageReply::Done`];
+    /// INVALID_PARAMETER for what is not aligned to allocation units, NOT_SUPPORTED for a range that reaches past the source's
+    /// end or a sparse source of a file that is not (MS-FSA 2.1.5.10.4).
+    CloneExtents {
+        /// From.
+        source: Handle,
+        /// Where in the source.
+        source_offset: u64,
+        /// To.
+        target: Handle,
+        /// Where in the target.
+        target_offset: u64,
+        /// Bytes.
+        length: u64,
+    },
+    /// Nobody needs what is in these ranges any more: the volume may have their space back. What is read there afterwards is
+    /// zero or as it was. Answer: [`StorageReply::Done`].
+    Trim {
+        /// The object.
+        handle: Handle,
+        /// Whole pages.
+        ranges: Vec<Range>,
+    },
     /// What waits in a pipe, and what it has room for. Answer: [`StorageReply::Pipe`].
     PipeState {
         /// The pipe.
@@ -693,6 +718,10 @@ impl<B> StorageOp<B> {
             Self::UnlinkStream { handle } => StorageOp::UnlinkStream { handle },
             Self::Volume => StorageOp::Volume,
             Self::PipeState { handle } => StorageOp::PipeState { handle },
+            Self::CloneExtents { source, source_offset, target, target_offset, length } => {
+                StorageOp::CloneExtents { source, source_offset, target, target_offset, length }
+            }
+            Self::Trim { handle, ranges } => StorageOp::Trim { handle, ranges },
             Self::AllocatedRanges { handle, offset, length, count_max } => {
                 StorageOp::AllocatedRanges { handle, offset, length, count_max }
             }

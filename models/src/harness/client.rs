@@ -43,6 +43,7 @@ pub fn config(shards: u16, limits: Limits, pipes: bool) -> Config {
             access_based: false,
             allowed: Allowed::Users,
         }],
+        interfaces: Vec::new(),
     }
 }
 

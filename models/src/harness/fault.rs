@@ -39,6 +39,20 @@ pub enum Fault {
     LoseNews,
     /// A watch is not told to the other shard.
     SkipWatch,
+    /// A permit is not taken back, and the file is told that nothing is under way under it.
+    SkipRestrict,
+    /// The file is told too early that nothing is under way under a permit that was taken back.
+    EarlyDrained,
+    /// The file is not told that nothing is under way any more.
+    LoseDrained,
+    /// A file of another shard is not asked for a lock.
+    SkipLockAsk,
+    /// A file of another shard is not told to unlock.
+    SkipUnlockAsk,
+    /// A file of another shard is not asked about I/O without a permit.
+    SkipCheck,
+    /// A file of another shard is not told that what waits there is given up.
+    LoseWithdraw,
 }
 
 impl Fault {
@@ -63,6 +77,13 @@ impl Fault {
             Self::LoseFree => "lose-free",
             Self::LoseNews => "lose-news",
             Self::SkipWatch => "skip-watch",
+            Self::SkipRestrict => "skip-restrict",
+            Self::EarlyDrained => "early-drained",
+            Self::LoseDrained => "lose-drained",
+            Self::SkipLockAsk => "skip-lock-ask",
+            Self::SkipUnlockAsk => "skip-unlock-ask",
+            Self::SkipCheck => "skip-check",
+            Self::LoseWithdraw => "lose-withdraw",
         }
     }
 }

@@ -31,6 +31,12 @@ pub enum Rule {
     Starved,
     /// S36: no two opens violate each other's share modes.
     ShareModes,
+    /// S37: no two locks that are held conflict.
+    Locks,
+    /// S37: I/O honours locks.
+    LockedIo,
+    /// L7: a lock waits only while something is in its way.
+    Blocked,
     /// S40: nothing opens through a link whose delete is pending.
     DeletePending,
     /// Every client-visible history is one of a server with a single shard that runs one request at a time.

@@ -13,6 +13,8 @@ use smb_state::storage::{Attributes, Kind, Object, Resolved, StorageOp, StorageR
 
 /// The root directory.
 pub const ROOT: FileNumber = FileNumber(1);
+/// The first file that is made.
+pub const FIRST: FileNumber = FileNumber(2);
 
 /// A name in a directory, folded.
 type Entry = (FileNumber, Name);

@@ -238,6 +238,16 @@ impl NtlmAcceptor {
         result.unwrap_or_else(|reason| Finish::Denied { reason })
     }
 
+    /// Ends the authentication after [`Step::NeedUser`] by letting the client in as a guest: nothing is proved, there is no
+    /// session key, and the last token carries no integrity check. `None` when there is nothing to end.
+    pub fn admit_guest(&mut self) -> Option<Vec<u8>> {
+        if !matches!(std::mem::replace(&mut self.state, State::Over), State::AwaitingHash(_)) {
+            return None;
+        }
+        let token = NegTokenResp { neg_state: Some(NegState::ACCEPT_COMPLETED), ..NegTokenResp::default() };
+        Some(self.negotiation.as_ref().map(|_| token.emit()).unwrap_or_default())
+    }
+
     fn on_first(&mut self, token: Token, inputs: StepInputs) -> Result<Step, Denial> {
         match (token, &self.negotiation) {
             (Token::Ntlmssp(message), None) => {

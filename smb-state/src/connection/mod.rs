@@ -90,6 +90,8 @@ impl Negotiated {
 pub(crate) enum Standing {
     /// Being set up for the first time.
     InProgress,
+    /// Of another connection; this one asks to carry it too. Not in Connection.SessionTable yet.
+    Binding,
     /// Keys are installed.
     Valid,
 }
@@ -169,6 +171,11 @@ impl Connection {
             Phase::Ready(negotiated) => Some(negotiated),
             Phase::AwaitingNegotiate | Phase::AwaitingSmb2Negotiate => None,
         }
+    }
+
+    /// Whether a session is in Connection.SessionTable.
+    pub(crate) fn carries(&self, session: SessionId) -> bool {
+        matches!(self.sessions.get(&session), Some(Standing::InProgress | Standing::Valid))
     }
 
     /// Whether some session is valid here.

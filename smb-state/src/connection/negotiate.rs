@@ -266,8 +266,15 @@ fn settle(
     if multi_credit {
         capabilities = capabilities.with(Capabilities::LARGE_MTU).with(Capabilities::LEASING);
     }
+    if dialect.is_smb3() {
+        capabilities = capabilities.with(Capabilities::DIRECTORY_LEASING);
+    }
     if cipher.is_some() && dialect != Dialect::SMB_3_1_1 {
         capabilities = capabilities.with(Capabilities::ENCRYPTION);
+    }
+    let multi_channel = dialect.is_smb3() && request.capabilities.contains(Capabilities::MULTI_CHANNEL);
+    if multi_channel {
+        capabilities = capabilities.with(Capabilities::MULTI_CHANNEL);
     }
     let mut server_security_mode = SecurityMode::SIGNING_ENABLED;
     if config.signing_required {
@@ -275,7 +282,7 @@ fn settle(
     }
     let io_size_max = if multi_credit { config.limits.io_size_max } else { SMALL_IO_SIZE };
     Negotiated {
-        terms: Terms { dialect, io_size_max, encryption: cipher.is_some() },
+        terms: Terms { dialect, io_size_max, encryption: cipher.is_some(), multi_channel },
         client_guid: if dialect == Dialect::SMB_2_0_2 { [0; 16] } else { request.client_guid },
         client_capabilities: request.capabilities,
         client_security_mode: request.security_mode,

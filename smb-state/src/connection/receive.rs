@@ -18,10 +18,9 @@ use smb_proto::header::CommandCode;
 use super::{Chained, Inherited, Phase, Running};
 use crate::action::{Action, Audit};
 use crate::ids::{ConnectionId, SessionId};
-use crate::message::{Address, Execution, Message};
-use crate::request::{Chain, Command, Protection, Request};
+use crate::message::{Address, Execution, Message, SetupRequest};
+use crate::request::{Chain, Command, IoctlInput, Protection, Request};
 use crate::response::Body;
-use crate::session::setup::SetupRequest;
 use crate::shard::{Shard, Turn};
 
 /// Payload that one credit pays for (3.1.5.2).
@@ -116,13 +115,14 @@ impl Shard {
         first: bool,
         inherited: &Inherited,
     ) -> Result<(), NtStatus> {
-        let binding = matches!(&request.command, Command::SessionSetup(setup) if setup.binding);
+        // What asks to bind is of a session whose key is not here yet; see the session machine.
+        let setup = matches!(request.command, Command::SessionSetup(_)) && request.session != SessionId(0);
         match request.protection {
             Protection::BadSignature => return Err(NtStatus::ACCESS_DENIED),
             Protection::Unverified if request.command.code() == CommandCode::Negotiate => {
                 return Err(NtStatus::INVALID_PARAMETER);
             }
-            Protection::Unverified if !binding => return Err(NtStatus::USER_SESSION_DELETED),
+            Protection::Unverified if !setup => return Err(NtStatus::USER_SESSION_DELETED),
             Protection::Unverified | Protection::None | Protection::Signed | Protection::Sealed(_) => {}
         }
         let Some(state) = self.connections.get(&connection) else { return Err(NtStatus::INTERNAL_ERROR) };
@@ -158,14 +158,21 @@ impl Shard {
                 return self.finish_here(connection, message, NtStatus::SUCCESS, Body::Empty, turn);
             }
             Command::SessionSetup(setup) => {
-                let request = SetupRequest {
-                    connection,
-                    message,
-                    session: request.session,
-                    protection: request.protection,
-                    setup: setup.clone(),
+                let negotiated = self.connections.get(&connection).and_then(|state| state.negotiated());
+                let Some(negotiated) = negotiated.cloned() else {
+                    turn.release(Some(setup.token));
+                    return self.finish_here(
+                        connection,
+                        message,
+                        NtStatus::INVALID_PARAMETER,
+                        Body::Error,
+                        turn,
+                    );
                 };
-                return self.on_session_setup(request, turn);
+                let (session, setup) = (request.session, setup.clone());
+                let protection = request.protection;
+                let request = SetupRequest { connection, negotiated, message, protection, setup };
+                return self.on_session_setup(session, request, turn);
             }
             Command::Logoff
             | Command::TreeConnect(_)
@@ -186,8 +193,8 @@ impl Shard {
             | Command::Unreadable(_) => {}
         }
         let Some(state) = self.connections.get(&connection) else { return };
-        let terms = match &state.phase {
-            Phase::Ready(negotiated) if state.sessions.contains_key(&request.session) => negotiated.terms,
+        let negotiated = match &state.phase {
+            Phase::Ready(negotiated) if state.carries(request.session) => negotiated,
             Phase::Ready(_) | Phase::AwaitingNegotiate | Phase::AwaitingSmb2Negotiate => {
                 turn.release(request.command.buffer());
                 return self.finish_here(
@@ -201,7 +208,8 @@ impl Shard {
         };
         let execution = Execution {
             connection,
-            terms,
+            terms: negotiated.terms,
+            negotiated: asks_what_was_negotiated(&request.command).then(|| negotiated.clone()),
             tree: request.tree,
             related_open: if request.related { inherited.open } else { None },
             last: state.chains.get(&message).is_none_or(|chain| chain.waiting.is_empty()),
@@ -250,6 +258,10 @@ impl Shard {
             turn.post(Address::Session(session), Message::ChannelLost { connection });
         }
     }
+}
+
+fn asks_what_was_negotiated(command: &Command) -> bool {
+    matches!(command, Command::Ioctl(ioctl) if matches!(ioctl.input, IoctlInput::ValidateNegotiate(_)))
 }
 
 /// CreditCharge covers the larger of what is sent and what may come back (3.1.5.2, 3.3.5.2.5).

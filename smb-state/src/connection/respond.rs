@@ -19,10 +19,11 @@ use crate::timer::Timer;
 const UNAUTHENTICATED_CREDITS: u16 = 16;
 
 /// How a request of this protection is answered when no session says otherwise.
-fn echo_protection(protection: Protection) -> Protect {
+pub(crate) fn echo_protection(protection: Protection) -> Protect {
     match protection {
-        Protection::None | Protection::BadSignature | Protection::Unverified => Protect::Plain,
-        Protection::Signed => Protect::Sign,
+        Protection::None | Protection::Unverified => Protect::Plain,
+        // Whoever signed, the client or not, the answer shows who gives it (3.3.4.1.1).
+        Protection::Signed | Protection::BadSignature => Protect::Sign,
         Protection::Sealed(session) => Protect::Seal(session),
     }
 }
@@ -69,6 +70,40 @@ impl Shard {
             open,
         };
         self.end(origin.connection, origin.message, ending, turn);
+    }
+
+    /// A bind failed: its answer goes out, then what the endpoint has of it goes.
+    pub(crate) fn on_bind_ended(&mut self, finished: Finished, turn: &mut Turn<'_>) {
+        let (connection, session) = (finished.origin.connection, finished.origin.session);
+        self.on_finished(finished, turn);
+        let binding = self
+            .connections
+            .get(&connection)
+            .is_some_and(|state| state.sessions.get(&session) == Some(&Standing::Binding));
+        if binding {
+            self.session_is_gone(connection, session, turn);
+        }
+    }
+
+    /// Something for the endpoint, from a session that may live in another shard.
+    pub(crate) fn on_endpoint(&mut self, connection: ConnectionId, output: Output, turn: &mut Turn<'_>) {
+        if self.connections.contains_key(&connection) {
+            return turn.output(connection, output);
+        }
+        match output {
+            Output::Authenticate { token, .. } | Output::Bind { token, .. } => turn.release(Some(token)),
+            Output::Respond(responses) => {
+                responses.iter().for_each(|response| turn.release(response.body.buffer()));
+            }
+            Output::Notify(_)
+            | Output::Negotiated(_)
+            | Output::ContinueHash { .. }
+            | Output::VerifyBind { .. }
+            | Output::DropAuthentication { .. }
+            | Output::InstallKeys { .. }
+            | Output::DropKeys { .. }
+            | Output::Disconnect => {}
+        }
     }
 
     fn end(&mut self, connection: ConnectionId, message: MessageId, ending: Ending, turn: &mut Turn<'_>) {

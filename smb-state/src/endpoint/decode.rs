@@ -152,6 +152,18 @@ fn ioctl_input(code: FsctlCode, input: Bytes, buffers: &dyn Buffers) -> Result<I
             let range = fsctl::Range::parse(&input)?;
             IoctlInput::AllocatedRanges(range.file_offset, range.length)
         }
+        FsctlCode::DUPLICATE_EXTENTS_TO_FILE => {
+            IoctlInput::DuplicateExtents(fsctl::DuplicateExtents::parse(&input)?)
+        }
+        FsctlCode::DUPLICATE_EXTENTS_TO_FILE_EX => {
+            let duplicate = fsctl::DuplicateExtentsEx::parse(&input)?;
+            if duplicate.flags.contains(fsctl::DuplicateExtentsFlags::SOURCE_ATOMIC) {
+                IoctlInput::DuplicateAtOnce
+            } else {
+                IoctlInput::DuplicateExtents(duplicate.extents)
+            }
+        }
+        FsctlCode::FILE_LEVEL_TRIM => IoctlInput::Trim(fsctl::FileLevelTrim::parse(&input)?.ranges),
         FsctlCode::SET_COMPRESSION => IoctlInput::SetCompression(fsctl::CompressionState::parse(&input)?.0),
         _ => IoctlInput::Nothing,
     })

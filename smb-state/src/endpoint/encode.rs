@@ -24,6 +24,14 @@ use crate::response::{Body, IoctlOutput, NegotiateAnswer, Notification, Protect,
 /// Bytes of salt in a NEGOTIATE answer.
 const SALT_SIZE: usize = 32;
 
+/// How a response is to be protected, of which session it is, and whether that is still being set up.
+type Signing = (Protect, SessionId, bool);
+
+fn signing(response: &Response) -> Signing {
+    let setting_up = response.command == CommandCode::SessionSetup && response.status != NtStatus::SUCCESS;
+    (response.protect, response.session, setting_up)
+}
+
 impl Endpoint {
     /// Sends one frame of responses.
     pub(super) fn respond(
@@ -74,11 +82,12 @@ impl Endpoint {
     }
 
     fn encode_one(&mut self, response: Response, sealed: bool, around: &mut Surroundings<'_>) -> Payload {
-        let (protect, session) = (response.protect, response.session);
+        let signing = signing(&response);
+        let session = response.session;
         let (command, status) = (response.command, response.status);
         let mut message = self.encode(response, around);
         if !sealed {
-            self.sign(protect, session, message.data_mut());
+            self.sign(signing, message.data_mut());
         }
         self.update_hashes(command, status, session, message.data());
         if command == CommandCode::SessionSetup && status == NtStatus::SUCCESS {
@@ -96,14 +105,14 @@ impl Endpoint {
         let mut builder = Builder::new();
         let mut protections = Vec::with_capacity(responses.len());
         for response in responses {
-            protections.push((response.protect, response.session));
+            protections.push(signing(&response));
             builder.push(self.encode(response, around).data());
         }
         let (mut bytes, parts) = builder.finish();
         if !sealed {
-            for (part, (protect, session)) in parts.into_iter().zip(protections) {
+            for (part, signing) in parts.into_iter().zip(protections) {
                 if let Some(message) = bytes.get_mut(part) {
-                    self.sign(protect, session, message);
+                    self.sign(signing, message);
                 }
             }
         }
@@ -127,11 +136,18 @@ impl Endpoint {
         }
     }
 
-    fn sign(&self, protect: Protect, session: SessionId, message: &mut [u8]) {
-        if protect == Protect::Sign
-            && let Some(keys) = self.keys.get(&session)
-        {
-            sign_message(keys.signer.as_ref(), message);
+    fn sign(&self, (protect, session, setting_up): Signing, message: &mut [u8]) {
+        if protect != Protect::Sign {
+            return;
+        }
+        let signer = match self.keys.get(&session) {
+            // Setting up goes on under the session's own key, on every channel (3.3.4.1.1).
+            Some(keys) if setting_up => Some(&keys.session.signer),
+            Some(keys) => Some(&keys.signer),
+            None => self.binds.get(&session).map(|keys| &keys.signer),
+        };
+        if let Some(signer) = signer {
+            sign_message(signer.as_ref(), message);
         }
     }
 

@@ -1,5 +1,6 @@
 //! One connection's side of the wire: frames become requests, responses become frames. Holds keys, nonces, the
-//! preauthentication hash and authentications in progress; shares no state with the shard.
+//! preauthentication hash and authentications in progress; shares no state with the shard. The keys of a session that several
+//! connections carry are found through a [`KeyRing`].
 //!
 //! The adapter moves bytes and time, nothing else: it hands whole frames to [`Endpoint::receive`] and every
 //! [`Output`] for the connection to [`Endpoint::carry_out`], in order, and writes what comes back.
@@ -23,15 +24,19 @@ use smb_proto::header::{Flags, Header};
 use smb_proto::transform::TransformHeader;
 
 use crate::action::{Agreed, Output};
-use crate::event::{Event, Peer};
+use crate::event::{AuthOutcome, Event, Peer};
 use crate::ids::{Channel, ConnectionId, MessageId, SessionId};
 use crate::request::{Chain, Protection};
 
 mod authenticate;
 mod decode;
 mod encode;
+mod key_ring;
 pub mod surroundings;
 
+use key_ring::SharedKeys;
+
+pub use key_ring::KeyRing;
 pub use surroundings::{Buffers, Lookup, Surroundings, Users};
 
 /// Bits of a nonce that count; the bits above them are the channel.
@@ -76,13 +81,18 @@ pub struct Endpoint {
     /// Session keys of users who proved who they are, until their keys are installed.
     proofs: BTreeMap<SessionId, Secret<16>>,
     keys: BTreeMap<SessionId, Keys>,
+    /// The keys of sessions that this connection asks to carry, until it does.
+    binds: BTreeMap<SessionId, Arc<SharedKeys>>,
 }
 
 /// A session's keys on this connection.
 #[derive(Debug)]
 struct Keys {
+    /// Channel.SigningKey.
     signer: Arc<dyn Signer>,
     ciphers: Option<Ciphers>,
+    /// The session's own, which other connections find while this one is there.
+    session: Arc<SharedKeys>,
 }
 
 #[derive(Debug)]
@@ -128,6 +138,7 @@ impl Endpoint {
             acceptors: BTreeMap::new(),
             proofs: BTreeMap::new(),
             keys: BTreeMap::new(),
+            binds: BTreeMap::new(),
         }
     }
 
@@ -267,12 +278,7 @@ impl Endpoint {
                     self.connection_hash.update(request);
                 }
             }
-            Output::ContinueHash { session, message } => {
-                let hash = self.session_hashes.entry(session).or_insert(self.connection_hash);
-                if let Some(request) = self.raw_requests.get(&message) {
-                    hash.update(request);
-                }
-            }
+            Output::ContinueHash { session, message } => self.continue_hash(session, message),
             Output::Authenticate { session, message, token } => {
                 let token = around.buffers.take(token);
                 let token = token.as_ref().map_or(&[][..], smb_proto::Payload::data);
@@ -284,10 +290,27 @@ impl Endpoint {
                     outcome,
                 });
             }
+            Output::Bind { session, message, token } => {
+                let token = around.buffers.take(token);
+                let token = token.as_ref().map_or(&[][..], smb_proto::Payload::data);
+                let outcome = self.bind(session, message, token, around);
+                out.events.push(Event::Authenticated {
+                    connection: self.connection,
+                    session,
+                    message,
+                    outcome,
+                });
+            }
+            Output::VerifyBind { session, message } => {
+                self.verify_bind(session, message, around.keys);
+            }
             Output::DropAuthentication { session } => self.drop_authentication(session),
-            Output::InstallKeys { session, channel } => self.install_keys(session, channel),
+            Output::InstallKeys { session, channel } => self.install_keys(session, channel, around.keys),
             Output::DropKeys { session } => {
-                self.keys.remove(&session);
+                if self.keys.remove(&session).is_some() {
+                    around.keys.forget(session);
+                }
+                self.binds.remove(&session);
                 self.drop_authentication(session);
             }
             Output::Disconnect => out.disconnect = true,
@@ -300,10 +323,52 @@ impl Endpoint {
         self.session_hashes.remove(&session);
     }
 
-    fn install_keys(&mut self, session: SessionId, channel: Channel) {
+    fn continue_hash(&mut self, session: SessionId, message: MessageId) {
+        let hash = self.session_hashes.entry(session).or_insert(self.connection_hash);
+        if let Some(request) = self.raw_requests.get(&message) {
+            hash.update(request);
+        }
+    }
+
+    /// Whether a bind is signed with the session's own key. Only then its answers are too: nobody else is given messages
+    /// under that key.
+    fn verify_bind(&mut self, session: SessionId, message: MessageId, ring: &KeyRing) -> bool {
+        let Some(request) = self.raw_requests.get(&message) else { return false };
+        let known = self.binds.get(&session).cloned().or_else(|| ring.find(session));
+        match known.filter(|keys| verify_message(&*keys.signer, request)) {
+            Some(keys) => {
+                self.binds.insert(session, keys);
+                true
+            }
+            None => {
+                self.binds.remove(&session);
+                false
+            }
+        }
+    }
+
+    /// One leg of a bind: whoever asks must have the session's signing key, and prove the user again.
+    fn bind(
+        &mut self,
+        session: SessionId,
+        message: MessageId,
+        token: &[u8],
+        around: &mut Surroundings<'_>,
+    ) -> AuthOutcome {
+        if !self.verify_bind(session, message, around.keys) {
+            return AuthOutcome::Unverified;
+        }
+        if self.dialect() == Some(Dialect::SMB_3_1_1) {
+            self.continue_hash(session, message);
+        }
+        self.authenticate(session, token, around)
+    }
+
+    fn install_keys(&mut self, session: SessionId, channel: Channel, ring: &KeyRing) {
         let proof = self.proofs.remove(&session);
         let hash = self.session_hashes.remove(&session).unwrap_or_default();
         self.acceptors.remove(&session);
+        let bound = self.binds.remove(&session);
         let (Some(proof), Some(agreed)) = (proof, self.agreed) else { return };
         let schedule = match agreed.dialect {
             Dialect::SMB_3_1_1 => KeySchedule::Smb311 { preauth: &hash },
@@ -312,13 +377,23 @@ impl Endpoint {
         };
         let derived = SessionKeys::derive(schedule, proof.expose(), agreed.cipher);
         let signer = self.provider.signer(agreed.signing, derived.signing.expose());
-        let ciphers = agreed.cipher.and_then(|algorithm| {
-            let outgoing = self.provider.cipher(algorithm, derived.server_to_client.expose()).ok()?;
-            let incoming = self.provider.cipher(algorithm, derived.client_to_server.expose()).ok()?;
-            let next_nonce = (u64::from(channel.0) << NONCE_COUNTER_BITS) + 1;
-            Some(Ciphers { outgoing, incoming, next_nonce })
+        // A channel has a signing key of its own, and the session's encryption keys (3.3.5.5.3).
+        let shared = bound.unwrap_or_else(|| {
+            let ciphers = agreed.cipher.and_then(|algorithm| {
+                let outgoing = self.provider.cipher(algorithm, derived.server_to_client.expose()).ok()?;
+                let incoming = self.provider.cipher(algorithm, derived.client_to_server.expose()).ok()?;
+                Some((outgoing, incoming))
+            });
+            let shared = Arc::new(SharedKeys { signer: Arc::clone(&signer), ciphers });
+            ring.insert(session, &shared);
+            shared
         });
-        self.keys.insert(session, Keys { signer, ciphers });
+        let ciphers = shared.ciphers.as_ref().map(|(outgoing, incoming)| Ciphers {
+            outgoing: Arc::clone(outgoing),
+            incoming: Arc::clone(incoming),
+            next_nonce: (u64::from(channel.0) << NONCE_COUNTER_BITS) + 1,
+        });
+        self.keys.insert(session, Keys { signer, ciphers, session: shared });
     }
 }
 

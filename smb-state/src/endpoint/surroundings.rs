@@ -31,6 +31,11 @@ pub trait Users {
 
     /// Whether a client that gives no name at all is let in.
     fn anonymous(&self) -> Option<Identity>;
+
+    /// Whether somebody whose name is not known is let in, as a guest.
+    fn guest(&self) -> Option<Identity> {
+        None
+    }
 }
 
 /// What a user database knows of a name.
@@ -55,6 +60,8 @@ pub struct Surroundings<'a> {
     pub buffers: &'a dyn Buffers,
     /// Users.
     pub users: &'a dyn Users,
+    /// The keys of all sessions of the server.
+    pub keys: &'a super::KeyRing,
     /// Fills its argument with bytes that nobody can guess.
     pub random: &'a mut dyn FnMut(&mut [u8]),
     /// Now, for challenges and NEGOTIATE's SystemTime.

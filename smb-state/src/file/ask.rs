@@ -6,6 +6,7 @@ use smb_proto::create_context::LeaseState;
 use smb_proto::{Name, NtStatus};
 
 use super::caching::{BadAck, Breaks, CacheKey, CacheRequest, Cause, Notice, Want, is_look};
+use super::lock::{Access, Lock, OnConflict, Range};
 use super::permit::Permit;
 use super::{File, Grant, Link, Removal, share_mode};
 use crate::ids::{ConnectionId, FileKey, MessageId, OpenId, SessionId};
@@ -117,12 +118,17 @@ pub enum FileAsk {
         /// The link.
         link: Link,
     },
-    /// An open without a permit wants to do this. [`Answer::Checked`]; the file is told [`FileAsk::Done`] afterwards.
+    /// An open without a permit wants to do this. [`Answer::Checked`], and the file is told [`FileAsk::Done`] afterwards; or
+    /// refused with FILE_LOCK_CONFLICT.
     Check {
         /// The open.
         open: OpenId,
         /// What it does.
         cause: Cause,
+        /// The bytes, where locks may be in the way.
+        access: Option<Access>,
+        /// The request has something else under way that was checked: it must not wait for what waits for that.
+        holds: bool,
         /// The request.
         behind: Behind,
     },
@@ -130,6 +136,29 @@ pub enum FileAsk {
     Done {
         /// The open.
         open: OpenId,
+        /// As it was checked.
+        access: Option<Access>,
+    },
+    /// Lock ranges of an open's stream: all or none. Granted, or refused: as said on a conflict, or with
+    /// INSUFFICIENT_RESOURCES.
+    Lock {
+        /// The open.
+        open: OpenId,
+        /// In this order.
+        locks: Vec<Lock>,
+        /// What to do about a conflict.
+        on_conflict: OnConflict,
+        /// Locks that an open may have.
+        most: u32,
+        /// The request.
+        behind: Behind,
+    },
+    /// Unlock ranges of an open's stream. Granted, or refused with RANGE_NOT_LOCKED at the first that is not locked.
+    Unlock {
+        /// The open.
+        open: OpenId,
+        /// In this order.
+        ranges: Vec<Range>,
     },
     /// Nothing is under way any more under the permit that was taken back.
     Drained {
@@ -150,6 +179,11 @@ pub enum FileAsk {
         /// The rights that it keeps.
         state: LeaseState,
     },
+    /// What this directory shows of its entries is another now. Not answered; breaks every lease of it but this key's.
+    EntryChanged {
+        /// The lease that whoever changed it holds.
+        by: Option<CacheKey>,
+    },
     /// The session of an open has another channel: what it was told of a break may not have arrived (S35).
     SayAgain {
         /// The open.
@@ -167,9 +201,10 @@ pub enum FileAsk {
 impl FileAsk {
     fn behind(&self) -> Option<Behind> {
         match self {
-            Self::Open { behind, .. } | Self::Check { behind, .. } | Self::Dispose { behind, .. } => {
-                Some(*behind)
-            }
+            Self::Open { behind, .. }
+            | Self::Check { behind, .. }
+            | Self::Dispose { behind, .. }
+            | Self::Lock { behind, .. } => Some(*behind),
             Self::CheckRename { behind, .. } => *behind,
             Self::Close { .. }
             | Self::Abandon { .. }
@@ -184,8 +219,10 @@ impl FileAsk {
             | Self::Replaced { .. }
             | Self::Done { .. }
             | Self::Drained { .. }
+            | Self::Unlock { .. }
             | Self::AcknowledgeOplock { .. }
             | Self::AcknowledgeLease { .. }
+            | Self::EntryChanged { .. }
             | Self::SayAgain { .. }
             | Self::Withdraw { .. } => None,
         }
@@ -204,8 +241,10 @@ impl FileAsk {
             | Self::Replaced { .. }
             | Self::Done { .. }
             | Self::Drained { .. }
+            | Self::Unlock { .. }
             | Self::AcknowledgeOplock { .. }
-            | Self::AcknowledgeLease { .. } => true,
+            | Self::AcknowledgeLease { .. }
+            | Self::Withdraw { .. } => true,
             Self::Open { .. }
             | Self::Dispose { .. }
             | Self::IsPending { .. }
@@ -213,8 +252,9 @@ impl FileAsk {
             | Self::CheckEntry { .. }
             | Self::Replace { .. }
             | Self::Check { .. }
-            | Self::SayAgain { .. }
-            | Self::Withdraw { .. } => false,
+            | Self::EntryChanged { .. }
+            | Self::Lock { .. }
+            | Self::SayAgain { .. } => false,
         }
     }
 }
@@ -226,6 +266,8 @@ pub(super) struct Waiting {
     asker: Asker,
     /// It waits, or waited, for a client: its request has an interim response, and an open starts again from its name.
     for_client: bool,
+    /// It waits for I/O under way, and for nothing else.
+    draining: bool,
 }
 
 /// What an ask leads to, in order.
@@ -240,7 +282,7 @@ pub(super) enum Effect {
 }
 
 /// What becomes of an ask.
-enum Verdict {
+pub(super) enum Verdict {
     Answer(Answer),
     /// Its answer is among the effects already.
     Answered,
@@ -260,9 +302,11 @@ fn push_breaks(breaks: Breaks, effects: &mut Vec<Effect>) {
 
 impl File {
     /// Takes an ask: answers it, or lets it wait.
-    fn take(&mut self, ask: FileAsk, asker: Asker, effects: &mut Vec<Effect>) {
-        let releases = ask.releases();
-        let waiting = Waiting { ask, asker, for_client: false };
+    pub(super) fn take(&mut self, ask: FileAsk, asker: Asker, effects: &mut Vec<Effect>) {
+        // The end of I/O lets go only on what waits for that.
+        let io = matches!(ask, FileAsk::Done { .. } | FileAsk::Drained { .. });
+        let releases = ask.releases() && (!io || self.draining().next().is_some());
+        let waiting = Waiting { ask, asker, for_client: false, draining: false };
         if let Some(waiting) = self.consider(waiting, effects) {
             self.waiting.push_back(waiting);
         }
@@ -289,13 +333,22 @@ impl File {
             }
             Verdict::Answered => None,
             Verdict::Break => {
+                waiting.draining = false;
                 if !std::mem::replace(&mut waiting.for_client, true) {
                     effects.extend(waiting.ask.behind().map(Effect::Interim));
                 }
                 Some(waiting)
             }
-            Verdict::Drain => Some(waiting),
+            Verdict::Drain => {
+                waiting.draining = true;
+                Some(waiting)
+            }
         }
+    }
+
+    /// What waits for I/O under way alone, oldest first.
+    pub(super) fn draining(&self) -> impl Iterator<Item = &FileAsk> {
+        self.waiting.iter().filter(|waiting| waiting.draining).map(|waiting| &waiting.ask)
     }
 
     fn judge(&mut self, waiting: &Waiting, effects: &mut Vec<Effect>) -> Verdict {
@@ -304,7 +357,12 @@ impl File {
             FileAsk::Open { open, grant, want, cause, .. } => {
                 self.judge_open(*open, grant, *want, *cause, *for_client, effects)
             }
-            FileAsk::Check { open, cause, .. } => self.judge_check(*open, *cause, effects),
+            FileAsk::Check { open, cause, access, holds, .. } => {
+                self.judge_check(*open, *cause, *access, *holds, effects)
+            }
+            FileAsk::Lock { open, locks, on_conflict, most, .. } => {
+                self.judge_lock(*open, locks, *on_conflict, *most, effects)
+            }
             FileAsk::Dispose { open, delete, .. } => {
                 let Some(grant) = self.grants.get(open).cloned() else {
                     return Verdict::Answer(Answer::Granted);
@@ -359,6 +417,8 @@ impl File {
             | FileAsk::Replaced { .. }
             | FileAsk::Done { .. }
             | FileAsk::Drained { .. }
+            | FileAsk::EntryChanged { .. }
+            | FileAsk::Unlock { .. }
             | FileAsk::SayAgain { .. }
             | FileAsk::Withdraw { .. } => Verdict::Answer(self.answer_at_once(ask, effects)),
         }
@@ -421,16 +481,22 @@ impl File {
             FileAsk::Replaced { link } => {
                 self.replacing.remove(link);
             }
-            FileAsk::Done { open } => {
+            FileAsk::Done { open, access } => {
                 if let Some(grant) = self.grants.get_mut(open) {
-                    grant.in_flight = grant.in_flight.saturating_sub(1);
+                    grant.is_done(*access);
                 }
             }
             FileAsk::Drained { open } => {
                 if let Some(grant) = self.grants.get_mut(open) {
-                    grant.draining = false;
+                    grant.draining = grant.draining.saturating_sub(1);
                 }
             }
+            FileAsk::EntryChanged { by } => {
+                let mut breaks = Breaks::default();
+                self.caching.check(*by, &Name::default(), Cause::Entry, &mut breaks);
+                push_breaks(breaks, effects);
+            }
+            FileAsk::Unlock { open, ranges } => return self.unlock(*open, ranges),
             FileAsk::SayAgain { open } => {
                 let notice = self.grants.get(open).and_then(|grant| self.caching.say_again(grant.key, *open));
                 effects.extend(notice.map(|(session, open, notice)| Effect::Tell(session, open, notice)));
@@ -440,6 +506,7 @@ impl File {
             | FileAsk::Check { .. }
             | FileAsk::Dispose { .. }
             | FileAsk::CheckRename { .. }
+            | FileAsk::Lock { .. }
             | FileAsk::AcknowledgeOplock { .. }
             | FileAsk::AcknowledgeLease { .. } => {}
         }
@@ -447,7 +514,7 @@ impl File {
     }
 
     /// Breaks what others cache and `grant`'s open is about to spoil. Returns whether it has to wait.
-    fn breaks(&mut self, grant: &Grant, cause: Cause, effects: &mut Vec<Effect>) -> bool {
+    pub(super) fn breaks(&mut self, grant: &Grant, cause: Cause, effects: &mut Vec<Effect>) -> bool {
         let mut breaks = Breaks::default();
         let waits = self.caching.check(Some(grant.key), &grant.stream, cause, &mut breaks);
         push_breaks(breaks, effects);
@@ -497,9 +564,12 @@ impl File {
     /// Nothing is in an open's way but I/O that does not know of what it will cache.
     fn admit(&mut self, open: OpenId, grant: &Grant, want: Want, effects: &mut Vec<Effect>) -> Verdict {
         if want != Want::Nothing {
-            let reads_only = Permit { read: true, write: false };
-            let concerned = |_: OpenId, other: &Grant| other.key != grant.key && other.stream == grant.stream;
-            if !self.restrict(reads_only, concerned, effects) {
+            let concerned = |other: &Grant| other.key != grant.key && other.stream == grant.stream;
+            let allowed = |_: OpenId, other: &Grant| {
+                if concerned(other) { Permit::READ } else { Permit::ALL }
+            };
+            let drained = self.restrict(allowed, effects);
+            if !drained || self.grants.values().any(|other| concerned(other) && !other.in_flight.is_empty()) {
                 return Verdict::Drain;
             }
         }
@@ -515,30 +585,46 @@ impl File {
             want,
             alone,
             deleted: self.is_pending(grant),
-            locked: false,
+            locked: self.locks.any(&grant.stream),
         };
         let cached = self.caching.grant(&request);
-        let permit = self.permit_for(grant);
+        let permit = self.permit_to_give(open, grant);
         self.grants.insert(open, Grant { permit, ..grant.clone() });
         Verdict::Answer(Answer::Opened { cached, permit })
     }
 
-    fn judge_check(&mut self, open: OpenId, cause: Cause, effects: &mut Vec<Effect>) -> Verdict {
+    /// I/O without a permit: what others cache, then locks (MS-FSA 2.1.5.3, 2.1.5.4). It comes after what is about to be
+    /// granted and waits only for I/O, which so comes to an end.
+    fn judge_check(
+        &mut self,
+        open: OpenId,
+        cause: Cause,
+        access: Option<Access>,
+        holds: bool,
+        effects: &mut Vec<Effect>,
+    ) -> Verdict {
         let Some(grant) = self.grants.get(&open).cloned() else {
             return Verdict::Answer(Answer::Refused(NtStatus::FILE_CLOSED));
         };
         if self.breaks(&grant, cause, effects) {
             return Verdict::Break;
         }
-        let permit = self.permit_for(&grant);
-        if let Some(grant) = self.grants.get_mut(&open) {
-            grant.in_flight += 1;
-            if !grant.draining {
-                grant.permit = permit;
-            }
-            return Verdict::Answer(Answer::Checked { permit: grant.permit });
+        if access.is_some_and(|access| self.locks.blocks(open, &grant.stream, access)) {
+            return Verdict::Answer(Answer::Refused(NtStatus::FILE_LOCK_CONFLICT));
         }
-        Verdict::Answer(Answer::Checked { permit: Permit::default() })
+        let locked_soon = access.is_some_and(|access| self.is_about_to_be_refused(open, &grant, access));
+        if !holds && (locked_soon || self.is_about_to_be_cached(&grant)) {
+            return Verdict::Drain;
+        }
+        let give = self.permit_to_give(open, &grant);
+        let Some(grant) = self.grants.get_mut(&open) else {
+            return Verdict::Answer(Answer::Refused(NtStatus::FILE_CLOSED));
+        };
+        *grant.in_flight.entry(access).or_default() += 1;
+        if grant.draining == 0 {
+            grant.permit = give;
+        }
+        Verdict::Answer(Answer::Checked { permit: grant.permit })
     }
 
     fn judge_rename(&mut self, open: OpenId, may_wait: bool, effects: &mut Vec<Effect>) -> Verdict {

@@ -22,6 +22,8 @@
 //! | rename, link | batch to none | H | W, H |
 //! | delete, change of security | stays | H | H |
 //! | change in a directory | stays | R (of the directory) | nothing |
+//!
+//! `caching/transitions.md` has all of it, drawn from the machine.
 
 use std::collections::BTreeMap;
 
@@ -520,13 +522,17 @@ impl Caching {
             let gone = holder.state.is_empty();
             return Err(if gone { BadAck::TooMuch } else { BadAck::NotBreaking });
         };
-        let fits = matches!(kept, OplockLevel::NONE | OplockLevel::II) && breaking.to.contains(rights(kept));
-        let state = if fits { rights(kept) } else { NONE };
-        holder.settle(key, state, &mut self.next, breaks);
-        if fits { Ok(kept) } else { Err(BadAck::TooMuch) }
+        let verdict = match kept {
+            OplockLevel::NONE | OplockLevel::II if breaking.to.contains(rights(kept)) => Ok(kept),
+            // Valid, and yet it leads to none.
+            OplockLevel::EXCLUSIVE if holder.state.contains(H) => Ok(OplockLevel::NONE),
+            _ => Err(BadAck::TooMuch),
+        };
+        holder.settle(key, verdict.map_or(NONE, rights), &mut self.next, breaks);
+        verdict
     }
 
-    /// A lease's break is acknowledged with these rights (3.3.5.22.2).
+    /// A lease's break is acknowledged with these rights (3.3.5.22.2). Returns what of them is held: without R nothing is (S27).
     pub(crate) fn acknowledge_lease(
         &mut self,
         key: CacheKey,
@@ -539,7 +545,7 @@ impl Caching {
             return Err(BadAck::TooMuch);
         }
         holder.settle(key, legal(kept), &mut self.next, breaks);
-        Ok(kept)
+        Ok(legal(kept))
     }
 
     /// The time for an acknowledgment is over: the rights are gone (3.3.6.1, 3.3.6.5).
@@ -591,3 +597,6 @@ pub(crate) struct CacheRequest<'a> {
     /// Ranges of it are locked.
     pub(crate) locked: bool,
 }
+
+#[cfg(test)]
+mod tests;

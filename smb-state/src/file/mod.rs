@@ -5,6 +5,7 @@
 //!
 //! * [`share_mode`]: who may open beside whom
 //! * [`caching`]: oplocks and leases, and what breaks them
+//! * [`lock`]: byte-range locks
 //! * [`permit`]: reads and writes that need not ask first
 //! * [`ask`]: what a file is asked, who waits, and in which order they are answered
 
@@ -18,6 +19,7 @@ use crate::ids::{FileNumber, OpenId, SessionId};
 
 pub mod ask;
 pub mod caching;
+pub mod lock;
 pub mod permit;
 pub mod share_mode;
 mod streams;
@@ -25,6 +27,7 @@ mod streams;
 pub use ask::FileAsk;
 use ask::Waiting;
 use caching::{CacheKey, Caching};
+use lock::{Access, Locks};
 use permit::Permit;
 
 /// A name of a file: directory and folded last component.
@@ -49,6 +52,8 @@ pub struct File {
     replacing: BTreeSet<Link>,
     /// Oplocks and leases.
     caching: Caching,
+    /// Byte-range locks.
+    locks: Locks,
     /// Asks that wait for a break or for I/O under way, oldest first.
     waiting: VecDeque<Waiting>,
     /// Names that streams are getting, folded: nothing opens a stream of that name meanwhile.
@@ -92,10 +97,10 @@ pub struct Grant {
     pub key: CacheKey,
     /// What it may do without asking.
     pub(crate) permit: Permit,
-    /// Some of its permit was taken back, and I/O under it may still be under way.
-    pub(crate) draining: bool,
-    /// Reads and writes under way that the file let through one by one.
-    pub(crate) in_flight: u32,
+    /// How often some of its permit was taken back while I/O under it may still be under way.
+    pub(crate) draining: u32,
+    /// What is under way that the file let through one by one, with how often; locks are in the way of some of it.
+    pub(crate) in_flight: BTreeMap<Option<Access>, u32>,
 }
 
 impl File {
@@ -134,6 +139,7 @@ impl File {
 
     fn close(&mut self, open: OpenId) -> Option<Removal> {
         let grant = self.grants.remove(&open)?;
+        self.locks.close(open, &grant.stream);
         if grant.delete_on_close {
             self.dispose(&grant, true);
         }
@@ -173,9 +179,10 @@ impl File {
             }
         }
         self.caching.check_invariants();
+        self.locks.check_invariants();
         for (open, grant) in &self.grants {
             assert!(
-                self.permit_for(grant).covers(grant.permit),
+                self.permit_for(*open, grant).covers(grant.permit),
                 "{open:?} may do unasked what must be asked for"
             );
         }

@@ -32,6 +32,7 @@ impl File {
         for grant in self.grants.values_mut().filter(|grant| grant.stream == old) {
             grant.stream = name.clone();
         }
+        self.locks.rename(&old, name);
         if let Some(delete) = self.stream_deletes.remove(&old) {
             self.stream_deletes.insert(name.clone(), delete);
         }

@@ -20,8 +20,8 @@ fn grant(access: AccessMask, share: ShareAccess) -> Grant {
         session: SessionId(1),
         key: CacheKey::Open(OpenId(0)),
         permit: Permit::default(),
-        draining: false,
-        in_flight: 0,
+        draining: 0,
+        in_flight: BTreeMap::new(),
     }
 }
 

@@ -10,7 +10,7 @@ use smb_proto::create_context::{LeaseKey, LeaseState};
 use super::State;
 use crate::file::FileAsk;
 use crate::file::caching::{CacheKey, Notice};
-use crate::ids::{OpenId, SessionId};
+use crate::ids::{ConnectionId, OpenId, SessionId};
 use crate::message::{Address, Answer, ClientAsk, Execution, Finished, Message, Origin};
 use crate::request::Command;
 use crate::response::{Body, Notification};
@@ -62,7 +62,8 @@ impl Shard {
     fn tell_break(&mut self, id: OpenId, notice: Notice, turn: &mut Turn<'_>) {
         let Some(open) = self.opens.get(&id) else { return };
         let Some(session) = self.sessions.get(&open.session) else { return };
-        let Some(connection) = session.channels.keys().next() else { return };
+        // Any channel will do (3.3.4.1.6).
+        let Some(connection) = session.channels.keys().next().copied() else { return };
         let encrypted = session.encrypt || session.trees.get(&open.tree).is_some_and(|tree| tree.encrypted);
         let sealed = encrypted.then_some(open.session);
         let notification = match notice {
@@ -83,7 +84,23 @@ impl Shard {
                 }),
             },
         };
-        turn.post(Address::Connection(*connection), Message::Notify(notification));
+        if let Some(open) = self.opens.get_mut(&id) {
+            open.break_told = Some(connection);
+        }
+        turn.post(Address::Connection(connection), Message::Notify(notification));
+    }
+
+    /// A channel is lost while its session goes on: a break that was told there may not have arrived (S35). Its file knows
+    /// whether it still waits for the acknowledgment.
+    pub(crate) fn tell_breaks_again(&mut self, session: SessionId, lost: ConnectionId, turn: &mut Turn<'_>) {
+        let Some(session) = self.sessions.get(&session) else { return };
+        for id in &session.opens {
+            let told = self.opens.get(id).filter(|open| open.break_told == Some(lost));
+            if let Some(open) = told {
+                let ask = FileAsk::SayAgain { open: *id };
+                turn.post(Address::File(open.file), Message::AskFile(ask, self.nobody()));
+            }
+        }
     }
 
     /// OPLOCK_BREAK: the client acknowledges.

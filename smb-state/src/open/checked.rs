@@ -8,6 +8,7 @@ use super::io::{Pending, Then};
 use crate::file::FileAsk;
 use crate::file::ask::Behind;
 use crate::file::caching::Cause;
+use crate::file::lock::Access;
 use crate::file::permit::Permit;
 use crate::ids::{FileKey, OpenId};
 use crate::message::{Address, Answer, Finished, Message, Origin};
@@ -23,9 +24,12 @@ pub(crate) enum Way {
     #[default]
     Free,
     /// Under the open's permit.
-    Permitted,
-    /// The file let it through, and waits to hear that it is done.
-    Checked,
+    Permitted {
+        /// To write; if not, to read.
+        write: bool,
+    },
+    /// The file let it through, and waits to hear that this is done.
+    Checked(Option<Access>),
 }
 
 /// A request that its file is asked about.
@@ -43,7 +47,30 @@ impl Origin {
     }
 }
 
-fn permits(permit: Permit, cause: Cause) -> bool {
+/// The bytes that a request to storage touches, where locks may be in the way (MS-FSA 2.1.5.3, 2.1.5.4, 2.1.5.10.6, 2.1.5.10.39). Changes of
+/// size respect no lock (MS-FSA 2.1.5.15.4).
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "everything else leaves data alone, or is checked elsewhere"
+)]
+fn access_of(op: &StorageOp) -> Option<Access> {
+    match op {
+        StorageOp::Read { offset, length, .. } => Access::new(*offset, u64::from(*length), false),
+        StorageOp::Write { offset: Some(offset), length, .. } => {
+            Access::new(*offset, u64::from(*length), true)
+        }
+        StorageOp::Zero { offset, beyond, .. } => Access::new(*offset, beyond.saturating_sub(*offset), true),
+        // From the first range to the last: what is refused for a lock in a gap loses no more than a hint.
+        StorageOp::Trim { ranges, .. } => {
+            let first = ranges.iter().map(|range| range.offset).min()?;
+            let beyond = ranges.iter().map(|range| range.offset.saturating_add(range.length)).max()?;
+            Access::new(first, beyond.saturating_sub(first), true)
+        }
+        _ => None,
+    }
+}
+
+pub(super) fn permits(permit: Permit, cause: Cause) -> bool {
     match cause {
         Cause::Read => permit.read,
         Cause::Write => permit.write,
@@ -61,26 +88,42 @@ impl Shard {
         then: Then,
         turn: &mut Turn<'_>,
     ) {
+        let access = access_of(&op);
+        self.submit_access(request, cause, access, op, then, turn);
+    }
+
+    /// The same, with the bytes that it touches.
+    pub(crate) fn submit_access(
+        &mut self,
+        request: &OpenRequest,
+        cause: Cause,
+        access: Option<Access>,
+        op: StorageOp,
+        then: Then,
+        turn: &mut Turn<'_>,
+    ) {
         let Some(open) = self.opens.get_mut(&request.open) else { return };
-        open.outstanding += 1;
+        open.outstanding.begin(request.origin.ticket);
         let mut pending = Pending {
             open: request.open,
             origin: request.origin,
             spent: request.execution.request.command.buffer(),
             abandoned: false,
-            way: Way::Checked,
+            way: Way::Checked(access),
             changes: changes_of(&op, !open.stream.is_empty()),
             then,
         };
         if permits(open.permit, cause) {
-            open.permitted += 1;
-            pending.way = Way::Permitted;
+            let write = cause == Cause::Write;
+            open.under_permit.begin(write);
+            pending.way = Way::Permitted { write };
             let requester = open.requester(&request.origin);
             return self.submit(requester, op, Wait::Request(Box::new(pending)), turn);
         }
         let file = open.file;
         let asker = self.wait(Wait::Asking(Box::new(Asking { pending, op, file })));
-        let ask = FileAsk::Check { open: request.open, cause, behind: request.origin.behind() };
+        let behind = request.origin.behind();
+        let ask = FileAsk::Check { open: request.open, cause, access, holds: false, behind };
         turn.post(Address::File(file), Message::AskFile(ask, asker));
     }
 
@@ -106,7 +149,7 @@ impl Shard {
                 let Pending { open: id, origin, spent, .. } = pending;
                 let file_id = Some(open.file_id(id));
                 turn.finish(Finished { origin, status, body: Body::Error, open: file_id, spent });
-                self.outstanding_done(id, turn);
+                self.outstanding_done(id, origin.ticket, turn);
             }
         }
     }
@@ -117,15 +160,12 @@ impl Shard {
         let file = open.file;
         match way {
             Way::Free => {}
-            Way::Permitted => {
-                open.permitted = open.permitted.saturating_sub(1);
-                if open.permitted == 0 && std::mem::take(&mut open.draining) {
-                    let ask = FileAsk::Drained { open: id };
-                    turn.post(Address::File(file), Message::AskFile(ask, self.nobody()));
-                }
+            Way::Permitted { write } => {
+                open.under_permit.end(write);
+                self.tell_drained(id, turn);
             }
-            Way::Checked => {
-                let ask = FileAsk::Done { open: id };
+            Way::Checked(access) => {
+                let ask = FileAsk::Done { open: id, access };
                 turn.post(Address::File(file), Message::AskFile(ask, self.nobody()));
             }
         }
@@ -135,9 +175,16 @@ impl Shard {
     pub(crate) fn on_permit(&mut self, id: OpenId, permit: Permit, turn: &mut Turn<'_>) {
         let Some(open) = self.opens.get_mut(&id) else { return };
         open.permit = permit;
-        open.draining = open.permitted > 0;
-        if !open.draining {
-            let (file, ask) = (open.file, FileAsk::Drained { open: id });
+        open.under_permit.restricted();
+        self.tell_drained(id, turn);
+    }
+
+    /// Tells the file, as often as it wants to hear it, that nothing is under way that is not permitted any more.
+    fn tell_drained(&mut self, id: OpenId, turn: &mut Turn<'_>) {
+        let Some(open) = self.opens.get_mut(&id) else { return };
+        let file = open.file;
+        for _ in 0..open.under_permit.drained(open.permit) {
+            let ask = FileAsk::Drained { open: id };
             turn.post(Address::File(file), Message::AskFile(ask, self.nobody()));
         }
     }

@@ -55,12 +55,12 @@ impl Shard {
             State::Closing(closers) => closers.extend(closer),
             State::Ready => {
                 open.state = State::Closing(closer.into_iter().collect());
-                if open.outstanding > 0 {
+                if !open.outstanding.is_empty() {
                     self.cancel_waits_of(id, turn);
                 }
                 self.end_watch(id, NtStatus::NOTIFY_CLEANUP, turn);
                 self.disarm(Timer::WriteTime(id), turn);
-                if self.opens.get(&id).is_some_and(|open| open.outstanding == 0) {
+                if self.opens.get(&id).is_some_and(|open| open.outstanding.is_empty()) {
                     self.begin_close(id, turn);
                 }
             }
@@ -174,6 +174,10 @@ impl Shard {
             }
         }
         self.unclaim_lease(open.session, open.lease, turn);
+        self.uncache_directory(open.file, open.cached_in, turn);
+        if open.wrote {
+            self.entry_changed(open.volume(), open.link.parent, open.parent_lease(), turn);
+        }
         self.open_is_gone(open.session, open.tree, id, turn);
     }
 

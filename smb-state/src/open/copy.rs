@@ -1,15 +1,17 @@
-//! Server-side copy: FSCTL_SRV_COPYCHUNK and FSCTL_SRV_COPYCHUNK_WRITE (MS-SMB2 3.3.5.15.6), chunk after chunk.
+//! Data from one open to another: FSCTL_SRV_COPYCHUNK and FSCTL_SRV_COPYCHUNK_WRITE (MS-SMB2 3.3.5.15.6), chunk after chunk, and
+//! the blocks of `super::extents`. Caches and locks of both files are looked at before each chunk.
 
 use smb_proto::NtStatus;
 use smb_proto::access::AccessMask;
 use smb_proto::command::FileId;
-use smb_proto::command::ioctl::{CopyChunk, CopyChunkRequest, CopyChunkResponse, FsctlCode};
+use smb_proto::command::ioctl::{CopyChunkRequest, CopyChunkResponse, FsctlCode};
 
-use super::checked::Way;
+use super::channel_sequence::Ticket;
+use super::checked::{Way, permits};
 use super::{OpenRequest, State};
 use crate::file::FileAsk;
 use crate::file::caching::Cause;
-use crate::file::permit::Permit;
+use crate::file::lock::Access;
 use crate::ids::{FileKey, OpenId};
 use crate::message::{Address, Answer, Finished, Message, Origin};
 use crate::request::Ioctl;
@@ -25,12 +27,30 @@ pub(crate) struct Copying {
     origin: Origin,
     file_id: FileId,
     code: FsctlCode,
-    chunks: Vec<CopyChunk>,
+    how: How,
+    chunks: Vec<Chunk>,
     next: usize,
     done: u32,
     /// How the target was let write, and the source read.
     ways: [Way; 2],
     stage: Stage,
+}
+
+/// How data gets there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum How {
+    /// It is copied.
+    Copy,
+    /// The target shares the source's blocks.
+    Share,
+}
+
+/// A range that goes from one file to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Chunk {
+    pub source_offset: u64,
+    pub target_offset: u64,
+    pub length: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -101,9 +121,29 @@ impl Shard {
             );
             return Ok(());
         }
-        for id in [source, request.open] {
+        let chunks = copy.chunks.iter().map(|chunk| Chunk {
+            source_offset: chunk.source_offset,
+            target_offset: chunk.target_offset,
+            length: u64::from(chunk.length),
+        });
+        self.begin_copy(request, source, ioctl.code, How::Copy, chunks.collect(), turn);
+        Ok(())
+    }
+
+    /// Everything about the request is checked.
+    pub(super) fn begin_copy(
+        &mut self,
+        request: &OpenRequest,
+        source: OpenId,
+        code: FsctlCode,
+        how: How,
+        chunks: Vec<Chunk>,
+        turn: &mut Turn<'_>,
+    ) {
+        // The request is the target's (3.3.5.15.6); the source only has to stay.
+        for (id, ticket) in [(source, Ticket::UNCOUNTED), (request.open, request.origin.ticket)] {
             if let Some(open) = self.opens.get_mut(&id) {
-                open.outstanding += 1;
+                open.outstanding.begin(ticket);
             }
         }
         let copying = Copying {
@@ -111,33 +151,38 @@ impl Shard {
             target: request.open,
             origin: request.origin,
             file_id: request.file_id,
-            code: ioctl.code,
-            chunks: copy.chunks.clone(),
+            code,
+            how,
+            chunks,
             next: 0,
             done: 0,
             ways: [Way::Free; 2],
             stage: Stage::CheckingTarget,
         };
         self.copy_check(Box::new(copying), turn);
-        Ok(())
     }
 
-    /// Nothing that the copy would spoil may be cached, of the target and then of the source.
+    /// Nothing that a chunk would spoil may be cached, and no lock be in its way, of the target and then of the source.
     fn copy_check(&mut self, mut copying: Box<Copying>, turn: &mut Turn<'_>) {
-        let (id, cause, permitted) = match copying.stage {
-            Stage::CheckingTarget => (copying.target, Cause::Write, Permit { read: false, write: true }),
-            Stage::CheckingSource => (copying.source, Cause::Read, Permit { read: true, write: false }),
+        if copying.next >= copying.chunks.len() {
+            return self.end_copy(copying, NtStatus::SUCCESS, 0, turn);
+        }
+        let (id, cause) = match copying.stage {
+            Stage::CheckingTarget => (copying.target, Cause::Write),
+            Stage::CheckingSource => (copying.source, Cause::Read),
             Stage::Copying => return self.copy_next(copying, turn),
         };
+        let (write, access) = (cause == Cause::Write, copying.access());
         let Some(open) = self.opens.get_mut(&id) else { return };
-        if open.permit.covers(permitted) {
-            open.permitted += 1;
-            copying.let_through(Way::Permitted);
+        if permits(open.permit, cause) {
+            open.under_permit.begin(write);
+            copying.let_through(Way::Permitted { write });
             return self.copy_check(copying, turn);
         }
-        let (file, behind) = (open.file, copying.origin.behind());
+        let (file, behind, holds) = (open.file, copying.origin.behind(), copying.ways != [Way::Free; 2]);
         let asker = self.wait(Wait::Copy(copying));
-        turn.post(Address::File(file), Message::AskFile(FileAsk::Check { open: id, cause, behind }, asker));
+        let ask = FileAsk::Check { open: id, cause, access, holds, behind };
+        turn.post(Address::File(file), Message::AskFile(ask, asker));
     }
 
     /// A file answered whether the copy may go on.
@@ -151,28 +196,28 @@ impl Shard {
                 if let Some(open) = self.opens.get_mut(&copying.asking()) {
                     open.permit = *permit;
                 }
-                copying.let_through(Way::Checked);
+                let way = Way::Checked(copying.access());
+                copying.let_through(way);
                 self.copy_check(copying, turn);
             }
-            Answer::Refused(status) => self.end_copy(&copying, *status, 0, turn),
-            _ => self.end_copy(&copying, NtStatus::INTERNAL_ERROR, 0, turn),
+            Answer::Refused(status) => self.end_copy(copying, *status, 0, turn),
+            _ => self.end_copy(copying, NtStatus::INTERNAL_ERROR, 0, turn),
         }
     }
 
     fn copy_next(&mut self, copying: Box<Copying>, turn: &mut Turn<'_>) {
         let handles = self.opens.get(&copying.source).zip(self.opens.get(&copying.target));
-        let Some((source, target)) = handles else { return };
-        let Some(chunk) = copying.chunks.get(copying.next) else {
-            return self.end_copy(&copying, NtStatus::SUCCESS, 0, turn);
+        let Some(((source, target), chunk)) = handles.zip(copying.chunks.get(copying.next)) else { return };
+        let Chunk { source_offset, target_offset, length } = *chunk;
+        let (source, requester) = (source.handle, target.requester(&copying.origin));
+        let target = target.handle;
+        let op = match copying.how {
+            How::Copy => {
+                let length = u32::try_from(length).unwrap_or(u32::MAX);
+                StorageOp::Copy { source, source_offset, target, target_offset, length }
+            }
+            How::Share => StorageOp::CloneExtents { source, source_offset, target, target_offset, length },
         };
-        let op = StorageOp::Copy {
-            source: source.handle,
-            source_offset: chunk.source_offset,
-            target: target.handle,
-            target_offset: chunk.target_offset,
-            length: chunk.length,
-        };
-        let requester = target.requester(&copying.origin);
         self.submit(requester, op, Wait::Copy(copying), turn);
     }
 
@@ -188,32 +233,57 @@ impl Shard {
     ) {
         let wanted = copying.chunks.get(copying.next).map_or(0, |chunk| chunk.length);
         match reply {
-            StorageReply::Written { length } if length == wanted => {
+            StorageReply::Written { length } if u64::from(length) == wanted => {
                 copying.done = copying.done.saturating_add(length);
-                copying.next += 1;
-                self.copy_next(copying, turn);
+                self.chunk_is_done(copying, turn);
             }
+            StorageReply::Done if copying.how == How::Share => self.chunk_is_done(copying, turn),
             // The source ends inside the chunk: nothing of it counts (MS-SMB2 3.3.5.15.6).
-            StorageReply::Written { .. } => self.end_copy(&copying, NtStatus::INVALID_VIEW_SIZE, 0, turn),
-            StorageReply::Failed(status) => self.end_copy(&copying, status, 0, turn),
-            _ => self.end_copy(&copying, NtStatus::INTERNAL_ERROR, 0, turn),
+            StorageReply::Written { .. } => self.end_copy(copying, NtStatus::INVALID_VIEW_SIZE, 0, turn),
+            StorageReply::Failed(status) => self.end_copy(copying, status, 0, turn),
+            _ => self.end_copy(copying, NtStatus::INTERNAL_ERROR, 0, turn),
         }
     }
 
-    fn end_copy(&mut self, copying: &Copying, status: NtStatus, partial: u32, turn: &mut Turn<'_>) {
+    fn chunk_is_done(&mut self, mut copying: Box<Copying>, turn: &mut Turn<'_>) {
+        self.end_ways(&mut copying, turn);
+        copying.next += 1;
+        copying.stage = Stage::CheckingTarget;
+        self.copy_check(copying, turn);
+    }
+
+    fn end_copy(&mut self, mut copying: Box<Copying>, status: NtStatus, partial: u32, turn: &mut Turn<'_>) {
         let chunks_written = u32::try_from(copying.next).unwrap_or(u32::MAX);
         let response = CopyChunkResponse {
             chunks_written,
             chunk_bytes_written: partial,
             total_bytes_written: copying.done.saturating_add(partial),
         };
-        self.report_copied(copying.target, copying.done, turn);
-        answer_copy(copying.origin, copying.file_id, copying.code, status, response, turn);
-        let [target_way, source_way] = copying.ways;
+        let changed = copying.next > 0;
+        self.report_copied(copying.target, changed, turn);
+        if changed && let Some(open) = self.opens.get_mut(&copying.target) {
+            open.wrote = true;
+        }
+        match copying.how {
+            How::Copy => answer_copy(copying.origin, copying.file_id, copying.code, status, response, turn),
+            How::Share => {
+                let output = IoctlOutput::Nothing;
+                let answer = Body::Ioctl { code: copying.code, file_id: copying.file_id, output };
+                let body = if status.is_error() { Body::Error } else { answer };
+                let open = Some(copying.file_id);
+                turn.finish(Finished { origin: copying.origin, status, body, open, spent: None });
+            }
+        }
+        self.end_ways(&mut copying, turn);
+        self.outstanding_done(copying.source, Ticket::UNCOUNTED, turn);
+        self.outstanding_done(copying.target, copying.origin.ticket, turn);
+    }
+
+    /// A chunk is done, or given up.
+    fn end_ways(&mut self, copying: &mut Copying, turn: &mut Turn<'_>) {
+        let [target_way, source_way] = std::mem::replace(&mut copying.ways, [Way::Free; 2]);
         self.way_is_done(copying.target, target_way, turn);
         self.way_is_done(copying.source, source_way, turn);
-        self.outstanding_done(copying.source, turn);
-        self.outstanding_done(copying.target, turn);
     }
 }
 
@@ -221,6 +291,14 @@ impl Copying {
     /// The open whose file is asked.
     fn asking(&self) -> OpenId {
         if self.stage == Stage::CheckingTarget { self.target } else { self.source }
+    }
+
+    /// What is asked for.
+    fn access(&self) -> Option<Access> {
+        let chunk = self.chunks.get(self.next)?;
+        let write = self.stage == Stage::CheckingTarget;
+        let offset = if write { chunk.target_offset } else { chunk.source_offset };
+        Access::new(offset, chunk.length, write)
     }
 
     fn let_through(&mut self, way: Way) {

@@ -10,6 +10,7 @@ use smb_proto::fscc::class::FileInfoClass;
 use super::OpenRequest;
 use super::checked::Way;
 use crate::file::caching::Cause;
+use crate::file::lock::Access;
 use crate::ids::BufferId;
 use crate::message::{Finished, Origin};
 use crate::request::Write;
@@ -61,7 +62,7 @@ impl Shard {
         turn: &mut Turn<'_>,
     ) {
         let Some(open) = self.opens.get_mut(&request.open) else { return };
-        open.outstanding += 1;
+        open.outstanding.begin(request.origin.ticket);
         let requester = open.requester(&request.origin);
         let pending = Pending {
             open: request.open,
@@ -83,6 +84,7 @@ impl Shard {
         let Pending { open, origin, spent, abandoned, changes, way, then } = pending;
         if !matches!(reply, StorageReply::Failed(_)) {
             self.report_modified(open, changes, turn);
+            self.entry_of_open_changed(open, changes, then == Then::Write, turn);
         }
         if abandoned {
             turn.release(spent);
@@ -93,7 +95,7 @@ impl Shard {
             turn.finish(Finished { origin, status, body, open: file_id, spent });
         }
         self.way_is_done(open, way, turn);
-        self.outstanding_done(open, turn);
+        self.outstanding_done(open, origin.ticket, turn);
     }
 
     fn outcome(
@@ -203,7 +205,9 @@ impl Shard {
             length: write.length,
             write_through,
         };
-        self.submit_checked(request, Cause::Write, op, Then::Write, turn);
+        // Where an append goes is known only to storage: locks are respected where the client aims.
+        let access = Access::new(write.offset, u64::from(write.length), true);
+        self.submit_access(request, Cause::Write, access, op, Then::Write, turn);
         self.note_write(request.open, turn);
         Ok(())
     }

@@ -1,14 +1,17 @@
 //! IOCTL (MS-SMB2 3.3.5.15, MS-FSA 2.1.5.10). Server-side copy is in `copy`.
 //!
-//! Answered here: VALIDATE_NEGOTIATE_INFO, SRV_REQUEST_RESUME_KEY, SRV_COPYCHUNK(_WRITE), PIPE_TRANSCEIVE, SET_SPARSE,
-//! SET_ZERO_DATA, QUERY_ALLOCATED_RANGES, GET_OBJECT_ID and CREATE_OR_GET_OBJECT_ID (the id is made of the file's number), GET_COMPRESSION and SET_COMPRESSION (no file is ever compressed). Everything
+//! Answered here: VALIDATE_NEGOTIATE_INFO, QUERY_NETWORK_INTERFACE_INFO, SRV_REQUEST_RESUME_KEY, SRV_COPYCHUNK(_WRITE), PIPE_TRANSCEIVE, SET_SPARSE,
+//! SET_ZERO_DATA, QUERY_ALLOCATED_RANGES, DUPLICATE_EXTENTS_TO_FILE(_EX) and FILE_LEVEL_TRIM (in `extents`),
+//! SRV_ENUMERATE_SNAPSHOTS (there are none), GET_OBJECT_ID and CREATE_OR_GET_OBJECT_ID (the id is made of the file's number), GET_COMPRESSION and SET_COMPRESSION (no file is ever compressed). Everything
 //! else is INVALID_DEVICE_REQUEST, which is how a server says that it does not have a control.
 
 use smb_proto::NtStatus;
 use smb_proto::access::AccessMask;
 use smb_proto::command::FileId;
+use smb_proto::command::ioctl::NetworkInterface;
 use smb_proto::command::ioctl::{
-    FsctlCode, ResumeKey, ResumeKeyResponse, ValidateNegotiateRequest, ValidateNegotiateResponse,
+    FsctlCode, ResumeKey, ResumeKeyResponse, SnapshotArray, ValidateNegotiateRequest,
+    ValidateNegotiateResponse,
 };
 use smb_proto::command::negotiate::Dialect;
 use smb_proto::fscc::fsctl;
@@ -16,9 +19,10 @@ use smb_proto::fscc::fsctl;
 use super::io::{Then, payload_of};
 use super::{Open, OpenRequest};
 use crate::action::{Action, Audit};
+use crate::connection::Negotiated;
 use crate::file::caching::Cause;
-use crate::ids::{ConnectionId, OpenId};
-use crate::message::{Execution, Finished, Origin};
+use crate::ids::OpenId;
+use crate::message::{Address, Execution, Finished, Message, Origin};
 use crate::request::{Command, Ioctl, IoctlInput};
 use crate::response::{Body, IoctlOutput};
 use crate::shard::{Shard, Turn};
@@ -33,6 +37,14 @@ pub(crate) struct Control {
     pub code: FsctlCode,
     pub file_id: FileId,
     pub output_max: u32,
+    /// What is answered when storage only says that it is done.
+    pub output: Vec<u8>,
+}
+
+impl Control {
+    pub(crate) fn new(ioctl: &Ioctl, file_id: FileId) -> Self {
+        Self { code: ioctl.code, file_id, output_max: ioctl.output_max, output: Vec::new() }
+    }
 }
 
 /// The key under which an open can be named as the source of a copy. It names; it proves nothing: whoever uses it must
@@ -56,8 +68,9 @@ impl Shard {
         let spent = execution.request.command.buffer();
         let outcome = match (&ioctl.input, ioctl.code) {
             _ if !ioctl.is_fsctl => Err(NtStatus::NOT_SUPPORTED),
+            (_, FsctlCode::QUERY_NETWORK_INTERFACE_INFO) => self.network_interfaces(execution, ioctl),
             (IoctlInput::ValidateNegotiate(request), _) => {
-                match self.validate_negotiate(origin.connection, ioctl.output_max, request) {
+                match self.validate_negotiate(execution.negotiated.as_deref(), ioctl.output_max, request) {
                     Validation::Good(response) => {
                         let mut out = Vec::new();
                         response.emit(&mut out);
@@ -66,7 +79,9 @@ impl Shard {
                     Validation::Refused(status) => Err(status),
                     Validation::Tampered => {
                         turn.release(spent);
-                        return self.misbehaved(origin.connection, "negotiation was tampered with", turn);
+                        let what = "negotiation was tampered with";
+                        return turn
+                            .post(Address::Connection(origin.connection), Message::Misbehaved { what });
                     }
                 }
             }
@@ -89,11 +104,11 @@ impl Shard {
     /// FSCTL_VALIDATE_NEGOTIATE_INFO (3.3.5.15.12): what the client says it sent is what arrived.
     fn validate_negotiate(
         &self,
-        connection: ConnectionId,
+        negotiated: Option<&Negotiated>,
         output_max: u32,
         request: &ValidateNegotiateRequest,
     ) -> Validation {
-        let Some(state) = self.connections.get(&connection).and_then(|state| state.negotiated()) else {
+        let Some(state) = negotiated else {
             return Validation::Refused(NtStatus::INVALID_PARAMETER);
         };
         // On 3.1.1 the preauthentication hash has proved the same; asking again is a fault (3.3.5.15.12, S9).
@@ -117,6 +132,19 @@ impl Shard {
             security_mode: state.server_security_mode.0,
             dialect: state.terms.dialect.0,
         })
+    }
+
+    /// FSCTL_QUERY_NETWORK_INTERFACE_INFO (3.3.5.15.11): where else the server can be reached.
+    fn network_interfaces(&self, execution: &Execution, ioctl: &Ioctl) -> Result<Vec<u8>, NtStatus> {
+        if ioctl.file_id != FileId::ALL_ONES {
+            return Err(NtStatus::INVALID_PARAMETER);
+        }
+        if !execution.terms.multi_channel {
+            return Err(NtStatus::NOT_SUPPORTED);
+        }
+        let mut out = Vec::new();
+        NetworkInterface::emit_list(&self.interfaces, &mut out);
+        if (ioctl.output_max as usize) < out.len() { Err(NtStatus::BUFFER_TOO_SMALL) } else { Ok(out) }
     }
 
     pub(crate) fn on_ioctl(
@@ -204,15 +232,42 @@ impl Shard {
                 }
                 return self.answer_ioctl(request, ioctl, Vec::new(), turn);
             }
+            (IoctlInput::DuplicateExtents(extents), _) if open.caps.block_clone => {
+                return self.on_duplicate_extents(request, ioctl, extents, turn);
+            }
+            (IoctlInput::DuplicateAtOnce, _) if open.caps.block_clone => return Err(NtStatus::NOT_SUPPORTED),
+            (
+                IoctlInput::Unreadable,
+                FsctlCode::DUPLICATE_EXTENTS_TO_FILE | FsctlCode::DUPLICATE_EXTENTS_TO_FILE_EX,
+            ) if open.caps.block_clone => return Err(NtStatus::BUFFER_TOO_SMALL),
+            (IoctlInput::Trim(ranges), _) if sparse => return self.on_trim(request, ioctl, ranges, turn),
+            (_, FsctlCode::SRV_ENUMERATE_SNAPSHOTS) if open.kind != Kind::Pipe => {
+                return self.answer_snapshots(request, ioctl, turn);
+            }
             (IoctlInput::Unreadable, _) => return Err(NtStatus::INVALID_PARAMETER),
             _ => return Err(NtStatus::INVALID_DEVICE_REQUEST),
         };
-        let control = Control { code: ioctl.code, file_id: request.file_id, output_max: ioctl.output_max };
+        let control = Control::new(ioctl, request.file_id);
         match cause {
             Some(cause) => self.submit_checked(request, cause, op, Then::Ioctl(control), turn),
             None => self.submit_for(request, op, Then::Ioctl(control), turn),
         }
         Ok(())
+    }
+
+    /// No volume has previous versions (MS-SMB2 3.3.5.15.1).
+    fn answer_snapshots(
+        &mut self,
+        request: &OpenRequest,
+        ioctl: &Ioctl,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), NtStatus> {
+        if ioctl.output_max < 16 {
+            return Err(NtStatus::INVALID_PARAMETER);
+        }
+        let mut out = Vec::new();
+        SnapshotArray::fit(Vec::new(), ioctl.output_max as usize).emit(&mut out);
+        self.answer_ioctl(request, ioctl, out, turn)
     }
 
     fn answer_resume_key(
@@ -256,11 +311,17 @@ fn object_id(open: &Open, server_guid: [u8; 16]) -> fsctl::ObjectIdBuffer {
     for (byte, number) in id.iter_mut().zip(open.file.number.0.to_le_bytes()) {
         *byte ^= number;
     }
+    let volume = volume_object_id(open, server_guid);
+    fsctl::ObjectIdBuffer { object_id: id, birth_volume_id: volume, birth_object_id: id, domain_id: [0; 16] }
+}
+
+/// The object id of an open's volume, likewise made of its number.
+pub(crate) fn volume_object_id(open: &Open, server_guid: [u8; 16]) -> [u8; 16] {
     let mut volume = server_guid;
     for (byte, number) in volume.iter_mut().rev().zip(open.file.volume.0.to_le_bytes()) {
         *byte ^= number;
     }
-    fsctl::ObjectIdBuffer { object_id: id, birth_volume_id: volume, birth_object_id: id, domain_id: [0; 16] }
+    volume
 }
 
 /// What became of a validation.
@@ -279,10 +340,11 @@ pub(crate) fn control_outcome(
     reply: StorageReply,
     turn: &mut Turn<'_>,
 ) -> (NtStatus, Body) {
-    let Control { code, file_id, output_max } = control;
+    let Control { code, file_id, output_max, output } = control;
     let answer = |status: NtStatus, output: IoctlOutput| (status, Body::Ioctl { code, file_id, output });
     match reply {
-        StorageReply::Done => answer(NtStatus::SUCCESS, IoctlOutput::Nothing),
+        StorageReply::Done if output.is_empty() => answer(NtStatus::SUCCESS, IoctlOutput::Nothing),
+        StorageReply::Done => answer(NtStatus::SUCCESS, IoctlOutput::Bytes(output)),
         StorageReply::Read { buffer, length } => {
             answer(NtStatus::SUCCESS, IoctlOutput::Buffer { buffer, length })
         }

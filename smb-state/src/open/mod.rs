@@ -6,7 +6,7 @@
 //! `Ready` takes requests; each one that is with storage counts as outstanding. `Closing` takes none and lasts until the last
 //! outstanding one is answered: only then the file is told, the handle closed, and a pending delete carried out (S39).
 //!
-//! Rooms for what comes: durability, channel sequence and replay, lock sequences.
+//! Rooms for what comes: durability, replay of CREATE.
 
 use std::collections::VecDeque;
 
@@ -16,24 +16,31 @@ use smb_proto::command::create::CreateOptions;
 use smb_proto::create_context::LeaseKey;
 use smb_proto::{Name, NtStatus};
 
+use channel_sequence::{Outstanding, Stale, Ticket};
+
 use crate::file::Link;
 use crate::file::caching::Notice;
-use crate::file::permit::Permit;
-use crate::ids::{FileKey, Handle, OpenId, SessionId, ShareId, TreeId, VolumeId};
+use crate::file::permit::{Permit, UnderPermit};
+use crate::ids::{ConnectionId, FileKey, Handle, OpenId, SessionId, ShareId, TreeId, VolumeId};
 use crate::message::{Execution, Finished, Origin};
 use crate::request::{Command, IoctlInput};
 use crate::response::Body;
 use crate::shard::{Shard, Turn};
 use crate::storage::{Kind, Requester, VolumeCaps};
+use lock::LockSequences;
 
 pub mod breaks;
+pub mod channel_sequence;
 pub mod checked;
 pub mod close;
 pub mod copy;
 pub mod create;
+pub mod directory_lease;
 pub mod doom;
+pub mod extents;
 pub mod io;
 pub mod ioctl;
+pub mod lock;
 pub mod query;
 pub mod rename;
 pub mod set;
@@ -78,16 +85,24 @@ pub struct Open {
     pub(crate) ea_index: u32,
     /// The current listing's pattern was given.
     pub(crate) listing: bool,
-    /// Requests that are with storage.
-    pub(crate) outstanding: u32,
+    /// Requests that are with storage or another machine, and the channel sequence that tells old ones from new ones.
+    pub(crate) outstanding: Outstanding,
     /// What may be done without asking the file.
     pub(crate) permit: Permit,
-    /// Reads and writes under the permit that are with storage.
-    pub(crate) permitted: u32,
-    /// The file waits until there are none.
-    pub(crate) draining: bool,
+    /// What of that is with storage.
+    pub(crate) under_permit: UnderPermit,
+    /// Lock sequences of its LOCKs.
+    pub(crate) lock_sequences: LockSequences,
     /// The lease that it joined.
     pub(crate) lease: Option<LeaseKey>,
+    /// The lease of its directory that its CREATE named.
+    pub(crate) parent_lease: Option<([u8; 16], LeaseKey)>,
+    /// It wrote; its directory's leases break at its close.
+    pub(crate) wrote: bool,
+    /// Its directory was made known as cached to this many shards.
+    pub(crate) cached_in: u16,
+    /// Where its client was told of the last break.
+    pub(crate) break_told: Option<ConnectionId>,
     /// Breaks that came before its CREATE was answered: a grant is never overtaken by its break (S32).
     pub(crate) held_breaks: Vec<(OpenId, Notice)>,
     /// The open's own delete-pending directory was announced to the namespace.
@@ -207,9 +222,56 @@ impl Shard {
                 Finished { origin, status: NtStatus::FILE_CLOSED, body: Body::Error, open: None, spent };
             return turn.finish(finished);
         }
+        let ticket = match self.check_channel_sequence(id, &execution) {
+            Ok(ticket) => ticket,
+            Err(status) => {
+                return turn.finish(Finished {
+                    origin,
+                    status,
+                    body: Body::Error,
+                    open: Some(file_id),
+                    spent,
+                });
+            }
+        };
+        let origin = Origin { ticket, ..origin };
         let request = OpenRequest { origin, open: id, file_id, execution };
         if let Err(status) = self.dispatch_open(&request, turn) {
             turn.finish(Finished { origin, status, body: Body::Error, open: Some(file_id), spent });
+        }
+    }
+
+    /// 3.3.5.2.10: what is stale changes nothing any more.
+    fn check_channel_sequence(&mut self, id: OpenId, execution: &Execution) -> Result<Ticket, NtStatus> {
+        let Some(open) = self.opens.get_mut(&id).filter(|_| execution.terms.dialect.is_smb3()) else {
+            return Ok(Ticket::UNCOUNTED);
+        };
+        let request = &execution.request;
+        match open.outstanding.check(request.channel_sequence, request.replay) {
+            Ok(ticket) => Ok(ticket),
+            Err(Stale) => match request.command {
+                Command::Write(_) | Command::SetInfo(_) | Command::Ioctl(_) => {
+                    Err(NtStatus::FILE_NOT_AVAILABLE)
+                }
+                Command::Close(_)
+                | Command::Flush(_)
+                | Command::Read(_)
+                | Command::Lock(_)
+                | Command::QueryDirectory(_)
+                | Command::ChangeNotify(_)
+                | Command::QueryInfo(_)
+                | Command::MultiProtocolNegotiate(_)
+                | Command::Negotiate(_)
+                | Command::SessionSetup(_)
+                | Command::Logoff
+                | Command::TreeConnect(_)
+                | Command::TreeDisconnect
+                | Command::Create(_)
+                | Command::Cancel
+                | Command::Echo
+                | Command::OplockBreak(_)
+                | Command::Unreadable(_) => Ok(Ticket::UNCOUNTED),
+            },
         }
     }
 
@@ -227,9 +289,8 @@ impl Shard {
             Command::QueryInfo(query) => self.on_query_info(request, query, turn),
             Command::SetInfo(set) => self.on_set_info(request, set, turn),
             Command::Ioctl(ioctl) => self.on_ioctl(request, ioctl, turn),
+            Command::Lock(lock) => self.on_lock(request, lock, turn),
             Command::ChangeNotify(notify) => self.on_change_notify(request, notify, turn),
-            // Byte-range locks are not there yet, and nothing says that they are.
-            Command::Lock(_) => Err(NtStatus::NOT_SUPPORTED),
             Command::MultiProtocolNegotiate(_)
             | Command::Negotiate(_)
             | Command::SessionSetup(_)
@@ -245,11 +306,10 @@ impl Shard {
     }
 
     /// An outstanding request of an open was answered; it may have been the one that its close waited for.
-    pub(crate) fn outstanding_done(&mut self, id: OpenId, turn: &mut Turn<'_>) {
+    pub(crate) fn outstanding_done(&mut self, id: OpenId, ticket: Ticket, turn: &mut Turn<'_>) {
         let Some(open) = self.opens.get_mut(&id) else { return };
-        debug_assert!(open.outstanding > 0, "more answers than requests");
-        open.outstanding = open.outstanding.saturating_sub(1);
-        if open.outstanding == 0 && matches!(open.state, State::Closing(_)) {
+        open.outstanding.end(ticket);
+        if open.outstanding.is_empty() && matches!(open.state, State::Closing(_)) {
             self.begin_close(id, turn);
         }
     }

@@ -17,8 +17,9 @@ use smb_proto::fscc::file_info::{
     IdInformation, Mode, NetworkOpenInformation, PipeInformation, PipeLocalInformation, StandardInformation,
 };
 use smb_proto::fscc::fs_info::{
-    AttributeInformation, Characteristics, DeviceInformation, FsAttributes, FsInformation,
-    FullSizeInformation, SectorFlags, SectorSizeInformation, SizeInformation, VolumeInformation,
+    AttributeInformation, Characteristics, ControlInformation, DeviceInformation, FsAttributes,
+    FsControlFlags, FsInformation, FullSizeInformation, ObjectIdInformation, SectorFlags,
+    SectorSizeInformation, SizeInformation, VolumeInformation,
 };
 use smb_proto::fscc::stream::StreamEntry;
 use smb_proto::security::descriptor::SecurityDescriptor;
@@ -165,7 +166,7 @@ impl Shard {
                 // Whether the delete is pending is the file's to say.
                 let file = open.file;
                 if let Some(open) = self.opens.get_mut(&request.open) {
-                    open.outstanding += 1;
+                    open.outstanding.begin(request.origin.ticket);
                 }
                 let pending = super::io::Pending {
                     open: request.open,
@@ -213,6 +214,7 @@ impl Shard {
         query: Query,
         reply: StorageReply,
     ) -> (NtStatus, Body) {
+        let server_guid = self.config.server_guid;
         let Some(open) = self.opens.get_mut(&id) else { return (NtStatus::FILE_CLOSED, Body::Error) };
         match (query, reply) {
             (Query::File { class, length_max, delete_pending }, StorageReply::Attributes(attributes)) => {
@@ -239,6 +241,12 @@ impl Shard {
             }
             (Query::Eas { length_max, single, names }, StorageReply::Eas(eas)) => {
                 ea_outcome(open, eas, length_max as usize, single, &names)
+            }
+            (Query::Volume { class: FsInfoClass::OBJECT_ID, length_max }, StorageReply::Volume(_)) => {
+                let object_id = super::ioctl::volume_object_id(open, server_guid);
+                let information =
+                    FsInformation::ObjectId(ObjectIdInformation { object_id, extended_info: [0; 48] });
+                encoded(|out| information.emit_within(out, length_max as usize))
             }
             (Query::Volume { class, length_max }, StorageReply::Volume(volume)) => {
                 match volume_information(class, &volume, open.caps) {
@@ -491,6 +499,15 @@ fn volume_information(class: FsInfoClass, volume: &VolumeInfo, caps: VolumeCaps)
                 Characteristics::DEVICE_IS_MOUNTED
             },
         }),
+        // No quotas are tracked, and there are no defaults (MS-FSCC 2.5.2).
+        FsInfoClass::CONTROL => FsInformation::Control(ControlInformation {
+            free_space_start_filtering: 0,
+            free_space_threshold: 0,
+            free_space_stop_filtering: 0,
+            default_quota_threshold: u64::MAX,
+            default_quota_limit: u64::MAX,
+            flags: FsControlFlags::EMPTY,
+        }),
         FsInfoClass::ATTRIBUTE => FsInformation::Attribute(AttributeInformation {
             attributes: fs_attributes(caps),
             maximum_component_length: volume.component_max,
@@ -502,12 +519,18 @@ fn volume_information(class: FsInfoClass, volume: &VolumeInfo, caps: VolumeCaps)
             physical_bytes_per_sector_for_atomicity: bytes_per_sector,
             physical_bytes_per_sector_for_performance: volume.unit_size,
             effective_physical_bytes_per_sector_for_atomicity: bytes_per_sector,
-            flags: SectorFlags::ALIGNED_DEVICE.with(SectorFlags::PARTITION_ALIGNED_ON_DEVICE),
+            flags: sector_flags(caps),
             byte_offset_for_sector_alignment: 0,
             byte_offset_for_partition_alignment: 0,
         }),
         _ => return None,
     })
+}
+
+/// Where holes can be made, what is trimmed gives its space back.
+fn sector_flags(caps: VolumeCaps) -> SectorFlags {
+    let aligned = SectorFlags::ALIGNED_DEVICE.with(SectorFlags::PARTITION_ALIGNED_ON_DEVICE);
+    if caps.sparse { aligned.with(SectorFlags::TRIM_ENABLED) } else { aligned }
 }
 
 fn fs_attributes(caps: VolumeCaps) -> FsAttributes {
@@ -519,6 +542,7 @@ fn fs_attributes(caps: VolumeCaps) -> FsAttributes {
         (caps.sparse, FsAttributes::SUPPORTS_SPARSE_FILES),
         (caps.extended_attributes, FsAttributes::SUPPORTS_EXTENDED_ATTRIBUTES),
         (caps.hard_links, FsAttributes::SUPPORTS_HARD_LINKS),
+        (caps.block_clone, FsAttributes::SUPPORTS_BLOCK_REFCOUNTING),
         (caps.read_only, FsAttributes::READ_ONLY_VOLUME),
     ];
     offered.into_iter().filter(|(has, _)| *has).fold(FsAttributes::EMPTY, |all, (_, one)| all.with(one))

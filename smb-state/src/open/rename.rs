@@ -83,7 +83,7 @@ impl Shard {
         let open = self.opens.get(&request.open).ok_or(NtStatus::FILE_CLOSED)?;
         let mut renaming = begin(open, request, rename, is_link)?;
         if let Some(open) = self.opens.get_mut(&request.open) {
-            open.outstanding += 1;
+            open.outstanding.begin(request.origin.ticket);
         }
         if renaming.target.is_root() && renaming.target.stream().is_some() {
             renaming.stage = Stage::AskingStream;
@@ -367,6 +367,10 @@ impl Shard {
     }
 
     fn rename_is_done(&mut self, renaming: Box<Renaming>, turn: &mut Turn<'_>) {
+        self.own_entry_changed(renaming.open, turn);
+        if let (Some(link), Some(open)) = (&renaming.reserved, self.opens.get(&renaming.open)) {
+            self.entry_changed(open.volume(), link.parent, open.parent_lease(), turn);
+        }
         if let Some(renamed) = self.what_happened(&renaming) {
             self.report_renamed(renamed, turn);
         }
@@ -421,7 +425,7 @@ impl Shard {
         let open = self.opens.get(&renaming.open).map(|open| open.file_id(renaming.open));
         let body = if status.is_error() { Body::Error } else { Body::SetInfo };
         turn.finish(Finished { origin: renaming.origin, status, body, open, spent: None });
-        self.outstanding_done(renaming.open, turn);
+        self.outstanding_done(renaming.open, renaming.origin.ticket, turn);
     }
 
     fn thaw(&self, renaming: &mut Renaming, moved: Option<&Name>, turn: &mut Turn<'_>) {

@@ -301,13 +301,13 @@ impl Shard {
         let open = self.opens.get(&id).map(|open| open.file_id(id));
         let body = if status.is_error() { Body::Error } else { Body::SetInfo };
         turn.finish(Finished { origin, status, body, open, spent: None });
-        self.outstanding_done(id, turn);
+        self.outstanding_done(id, origin.ticket, turn);
     }
 
     /// Clears the disposition; nothing was outstanding for it yet.
     fn tell_disposition(&mut self, id: OpenId, origin: Origin, delete: bool, turn: &mut Turn<'_>) {
         let Some(open) = self.opens.get_mut(&id) else { return };
-        open.outstanding += 1;
+        open.outstanding.begin(origin.ticket);
         // Another open may have announced the directory.
         open.doomed = open.doomed || open.is_directory();
         self.spare_directory(id, turn);

@@ -12,6 +12,7 @@ use smb_proto::attributes::FileAttributes;
 use smb_proto::fscc::file_info::BasicInformation;
 use smb_proto::{FileTime, NtStatus};
 
+use super::channel_sequence::Ticket;
 use super::{Open, State};
 use crate::ids::{ConnectionId, OpenId};
 use crate::shard::{Shard, Turn, Wait};
@@ -133,7 +134,7 @@ impl Shard {
     pub(crate) fn on_write_time_due(&mut self, id: OpenId, turn: &mut Turn<'_>) {
         let Some(open) = self.opens.get_mut(&id).filter(|open| open.state == State::Ready) else { return };
         open.times.written = Written::Told;
-        open.outstanding += 1;
+        open.outstanding.begin(Ticket::UNCOUNTED);
         let requester = Requester {
             volume: open.volume(),
             session: open.session,

@@ -7,6 +7,7 @@ use smb_proto::header::CommandCode;
 use super::{EndWaiter, Session};
 use crate::ids::SessionId;
 use crate::message::{Execution, Finished, Origin};
+use crate::open::channel_sequence::Ticket;
 use crate::request::{Command, Protection};
 use crate::response::{Body, Protect};
 use crate::shard::{Shard, Turn};
@@ -45,6 +46,7 @@ impl Shard {
             session: id,
             tree: execution.tree,
             protect: Protect::Plain,
+            ticket: Ticket::UNCOUNTED,
         };
         let verdict = self.check_execution(id, &execution, &mut origin);
         let spent = execution.request.command.buffer();

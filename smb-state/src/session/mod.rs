@@ -1,29 +1,32 @@
 //! The Session machine (MS-SMB2 3.3.1.8): who somebody is, on which connections, with which tree connects and opens.
 //!
 //! ```text
-//! InProgress --accepted--> Valid <--accepted-- Reauthenticating
+//! InProgress --accepted--> Valid <--accepted-- Reauthenticating --its connection is lost--> Expired
 //!     |                    |  ^----- expires ----> Expired --SESSION_SETUP--> Reauthenticating
-//!     '--denied--> gone    '-- logoff, connection lost, previous session, administrator, denied --> Ending --> gone
+//!     '--denied--> gone    '-- logoff, last connection lost, previous session, administrator, denied --> Ending --> gone
 //! ```
 //!
 //! `Ending` lasts while requests under its opens are still with storage (S39); whoever asked for the end is answered after.
 //!
-//! Not done yet: binding further connections (multichannel is not advertised), so a session lives on one connection.
+//! A session lives in the shard that made its id, its connections (channels) in any: they meet in messages only.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use smb_proto::access::AccessMask;
+use smb_proto::command::negotiate::Dialect;
 use smb_proto::{NtStatus, header::CommandCode};
 
 use crate::action::{Action, Audit};
+use crate::connection::Negotiated;
 use crate::event::Identity;
-use crate::ids::{Channel, ConnectionId, OpenId, SessionId, ShareId, TreeId, VolumeId};
+use crate::ids::{Channel, ConnectionId, MessageId, OpenId, SessionId, ShareId, TreeId, VolumeId};
 use crate::message::{Address, Answer, Asker, ClientAsk, Finished, Message, Origin, Terms};
 use crate::response::Body;
 use crate::shard::{Shard, Turn};
 use crate::storage::VolumeCaps;
 use crate::timer::Timer;
 
+pub mod bind;
 pub mod execute;
 pub mod setup;
 pub mod tree;
@@ -39,8 +42,12 @@ pub struct Session {
     pub(crate) channels: BTreeMap<ConnectionId, Channel>,
     /// The next place (R6: never reused).
     pub(crate) next_channel: u16,
-    /// What its first connection agreed on.
+    /// Connections that ask to carry it, each with the request that waits for its answer, if there is one now.
+    pub(crate) binds: BTreeMap<ConnectionId, Option<MessageId>>,
+    /// What its first connection agreed on, and all others must have.
     pub(crate) terms: Terms,
+    /// The rest of that.
+    pub(crate) common: bind::Common,
     /// The client, where its dialect counts (3.3.5.5.3).
     pub(crate) client: Option<[u8; 16]>,
     /// It was counted by the client's machine.
@@ -72,8 +79,8 @@ pub(crate) enum State {
     Valid,
     /// The proof of its user holds no longer.
     Expired,
-    /// Being set up again.
-    Reauthenticating,
+    /// Being set up again, on this connection.
+    Reauthenticating(ConnectionId),
     /// Closing its opens.
     Ending,
 }
@@ -115,14 +122,18 @@ impl TreeConnect {
 }
 
 impl Session {
-    pub(crate) fn new(terms: Terms, client: Option<[u8; 16]>) -> Self {
+    pub(crate) fn new(negotiated: &Negotiated) -> Self {
+        let terms = negotiated.terms;
+        let counts = terms.dialect != Dialect::SMB_2_0_2 && negotiated.client_guid != [0; 16];
         Self {
             state: State::InProgress,
             identity: None,
             channels: BTreeMap::new(),
             next_channel: 0,
+            binds: BTreeMap::new(),
             terms,
-            client,
+            common: bind::Common::of(negotiated),
+            client: counts.then_some(negotiated.client_guid),
             joined: false,
             keyed: false,
             signing_required: false,
@@ -140,9 +151,9 @@ impl Session {
         let always = matches!(command, CommandCode::Logoff | CommandCode::Close | CommandCode::Lock);
         match self.state {
             State::Valid => Ok(()),
-            State::Expired | State::Reauthenticating if always => Ok(()),
+            State::Expired | State::Reauthenticating(_) if always => Ok(()),
             State::Expired => Err(NtStatus::NETWORK_SESSION_EXPIRED),
-            State::Reauthenticating | State::InProgress => Err(NtStatus::ACCESS_DENIED),
+            State::Reauthenticating(_) | State::InProgress => Err(NtStatus::ACCESS_DENIED),
             State::Ending => Err(NtStatus::USER_SESSION_DELETED),
         }
     }
@@ -167,6 +178,7 @@ impl Shard {
             if let Some(pending) = setup {
                 self.drop_setup(id, &pending, NtStatus::USER_SESSION_DELETED, turn);
             }
+            self.end_binds(id, turn);
             for open in opens {
                 self.close_unasked(open, turn);
             }
@@ -210,13 +222,21 @@ impl Shard {
     pub(crate) fn on_channel_lost(&mut self, id: SessionId, connection: ConnectionId, turn: &mut Turn<'_>) {
         self.drop_notifies_of(connection);
         let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.binds.remove(&connection);
         session.channels.remove(&connection);
         // Nobody is left to answer, but the last token may wait for the previous session's end.
         if let Some(pending) = session.setup.take_if(|pending| pending.connection == connection) {
             turn.release(pending.token_held());
         }
+        if session.state == State::Reauthenticating(connection) {
+            // What it would have led to nobody knows: the client proves its user again on another channel.
+            session.state = State::Expired;
+        }
         if session.channels.is_empty() {
             self.end_session(id, None, turn);
+        } else {
+            self.cancel_waits_of_connection(connection, turn);
+            self.tell_breaks_again(id, connection, turn);
         }
     }
 

@@ -1,4 +1,7 @@
-//! SESSION_SETUP: new sessions and reauthentication (MS-SMB2 3.3.5.5).
+//! SESSION_SETUP: new sessions and reauthentication (MS-SMB2 3.3.5.5). Binds are in `bind`.
+//!
+//! A new session begins in its connection's shard; a session that there is may live in another shard than the connection
+//! that asks, so its part and the connection's part meet in messages only.
 //!
 //! One step at a time: token in, [`Output::Authenticate`], outcome. After the last step, in this order: the client's
 //! dialect is checked (3.3.5.5.3), the previous session ends, keys are installed, the response goes out (R6).
@@ -6,28 +9,21 @@
 use smb_proto::NtStatus;
 use smb_proto::command::negotiate::Dialect;
 use smb_proto::command::session_setup::SessionFlags;
+use smb_proto::header::CommandCode;
 
 use super::{EndWaiter, Session, State};
 use crate::action::{Action, Audit, Output};
 use crate::config::Encryption;
-use crate::connection::Standing;
+use crate::connection::respond::echo_protection;
+use crate::connection::{Chained, Negotiated, Standing};
 use crate::event::{AuthOutcome, Identity};
 use crate::ids::{BufferId, Channel, ConnectionId, MessageId, SessionId, TreeId};
-use crate::message::{Address, Answer, ClientAsk, Finished, Message, Origin};
+use crate::message::{Address, Answer, ClientAsk, Finished, Message, Origin, SetupRequest};
+use crate::open::channel_sequence::Ticket;
 use crate::request::{Protection, SessionSetup};
 use crate::response::{Body, Protect};
 use crate::shard::{Shard, Turn, Wait};
 use crate::timer::Timer;
-
-/// A SESSION_SETUP request, with what its header says.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct SetupRequest {
-    pub connection: ConnectionId,
-    pub message: MessageId,
-    pub session: SessionId,
-    pub protection: Protection,
-    pub setup: SessionSetup,
-}
 
 /// The step of an authentication that is in progress.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -49,6 +45,24 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
+    fn new(
+        connection: ConnectionId,
+        message: MessageId,
+        negotiated: &Negotiated,
+        protection: Protection,
+        setup: &SessionSetup,
+    ) -> Self {
+        Self {
+            connection,
+            message,
+            signing_required: setup.signing_required || negotiated.client_requires_signing,
+            previous: setup.previous_session,
+            protection,
+            again: false,
+            proved: None,
+        }
+    }
+
     /// The last token, while it waits to be sent.
     pub(crate) fn token_held(&self) -> Option<BufferId> {
         self.proved.as_ref().and_then(|proved| proved.reply)
@@ -64,87 +78,177 @@ struct Proved {
     valid_for_ms: Option<u64>,
 }
 
+/// Where a SESSION_SETUP goes.
+enum Admitted {
+    New,
+    Known,
+}
+
 impl Shard {
-    /// SESSION_SETUP, as far as it can go before the token is looked at.
-    pub(crate) fn on_session_setup(&mut self, request: SetupRequest, turn: &mut Turn<'_>) {
-        let token = request.setup.token;
+    /// SESSION_SETUP at its connection, in the order of checks of 3.3.5.5.
+    pub(crate) fn on_session_setup(&mut self, id: SessionId, request: SetupRequest, turn: &mut Turn<'_>) {
         let (connection, message) = (request.connection, request.message);
-        match self.begin_setup(request, turn) {
-            Ok((session, again)) => {
-                let dialect = self.sessions.get(&session).map(|session| session.terms.dialect);
-                if dialect == Some(Dialect::SMB_3_1_1) && !again {
-                    turn.output(connection, Output::ContinueHash { session, message });
-                }
-                turn.output(connection, Output::Authenticate { session, message, token });
-            }
+        let (token, protection) = (request.setup.token, request.protection);
+        match self.admit_setup(id, &request) {
+            Ok(Admitted::New) => self.begin_session(request, turn),
+            Ok(Admitted::Known) => turn.post(Address::Session(id), Message::Setup(Box::new(request))),
             Err(status) => {
                 turn.release(Some(token));
+                if protection == Protection::Unverified && id != SessionId(0) {
+                    return self.refuse_unverified(id, (connection, message), status, turn);
+                }
                 self.finish_here(connection, message, status, Body::Error, turn);
             }
         }
     }
 
-    fn begin_setup(
+    /// Refuses a SESSION_SETUP whose session this connection does not carry. It may be the session's own client that asks:
+    /// then the answer is signed with the session's key (3.3.4.1.1).
+    fn refuse_unverified(
         &mut self,
-        request: SetupRequest,
+        session: SessionId,
+        (connection, message): (ConnectionId, MessageId),
+        status: NtStatus,
         turn: &mut Turn<'_>,
-    ) -> Result<(SessionId, bool), NtStatus> {
-        let SetupRequest { connection, message, session: id, protection, setup } = request;
-        let state = self.connections.get_mut(&connection).ok_or(NtStatus::INTERNAL_ERROR)?;
-        let negotiated = state.negotiated().ok_or(NtStatus::INTERNAL_ERROR)?;
-        if self.config.encryption == Encryption::Required && !negotiated.terms.encryption {
-            return Err(NtStatus::ACCESS_DENIED);
-        }
-        if setup.binding {
-            return Err(NtStatus::REQUEST_NOT_ACCEPTED);
-        }
-        let terms = negotiated.terms;
-        let client = (terms.dialect != Dialect::SMB_2_0_2 && negotiated.client_guid != [0; 16])
-            .then_some(negotiated.client_guid);
-        let mut pending = Pending {
+    ) {
+        turn.output(connection, Output::VerifyBind { session, message });
+        let origin = Origin {
             connection,
             message,
-            signing_required: setup.signing_required || negotiated.client_requires_signing,
-            previous: setup.previous_session,
-            protection,
-            again: false,
-            proved: None,
+            session,
+            tree: TreeId(0),
+            protect: Protect::Sign,
+            ticket: Ticket::UNCOUNTED,
         };
+        let finished = Finished { origin, status, body: Body::Error, open: None, spent: None };
+        let Some(state) = self.connections.get_mut(&connection) else { return };
+        if state.sessions.contains_key(&session) {
+            // A bind goes on.
+            return self.on_finished(finished, turn);
+        }
+        state.sessions.insert(session, Standing::Binding);
+        self.on_bind_ended(finished, turn);
+    }
+
+    fn admit_setup(&mut self, id: SessionId, request: &SetupRequest) -> Result<Admitted, NtStatus> {
+        let sessions_max = self.limits.sessions_per_connection_max as usize;
+        let terms = request.negotiated.terms;
+        if self.config.encryption == Encryption::Required && !terms.encryption {
+            return Err(NtStatus::ACCESS_DENIED);
+        }
+        let state = self.connections.get_mut(&request.connection).ok_or(NtStatus::INTERNAL_ERROR)?;
+        let full = state.sessions.len() >= sessions_max;
         if id == SessionId(0) {
-            if state.sessions.len() >= self.limits.sessions_per_connection_max as usize {
+            return if full { Err(NtStatus::INSUFFICIENT_RESOURCES) } else { Ok(Admitted::New) };
+        }
+        if request.setup.binding {
+            // One leg at a time, so that the answer to one says what is left of the bind.
+            let other = |(message, chain): (&MessageId, &Chained)| {
+                let running = &chain.running;
+                *message != request.message
+                    && running.command == CommandCode::SessionSetup
+                    && running.session == id
+            };
+            if state.chains.iter().any(other) {
+                return Err(NtStatus::REQUEST_NOT_ACCEPTED);
+            }
+            let known = state.sessions.contains_key(&id);
+            if !known && full {
                 return Err(NtStatus::INSUFFICIENT_RESOURCES);
             }
-            let id = SessionId(self.session_ids.issue());
-            state.sessions.insert(id, Standing::InProgress);
-            let mut session = Session::new(terms, client);
-            session.setup = Some(pending);
-            session.channels.insert(connection, Channel(session.next_channel));
-            session.next_channel += 1;
-            self.sessions.insert(id, session);
-            return Ok((id, false));
+            state.sessions.entry(id).or_insert(Standing::Binding);
+            return Ok(Admitted::Known);
         }
-        if !state.sessions.contains_key(&id) {
+        match state.sessions.get(&id) {
+            Some(Standing::InProgress | Standing::Valid) => Ok(Admitted::Known),
+            Some(Standing::Binding) | None => Err(NtStatus::USER_SESSION_DELETED),
+        }
+    }
+
+    /// A new session (3.3.5.5.1), at home where its connection is.
+    fn begin_session(&mut self, request: SetupRequest, turn: &mut Turn<'_>) {
+        let SetupRequest { connection, negotiated, message, protection, setup } = request;
+        let id = SessionId(self.session_ids.issue());
+        if let Some(state) = self.connections.get_mut(&connection) {
+            state.sessions.insert(id, Standing::InProgress);
+        }
+        let mut session = Session::new(&negotiated);
+        session.setup = Some(Pending::new(connection, message, &negotiated, protection, &setup));
+        session.channels.insert(connection, Channel(session.next_channel));
+        session.next_channel += 1;
+        self.sessions.insert(id, session);
+        self.ask_endpoint(id, connection, message, setup.token, turn);
+    }
+
+    /// SESSION_SETUP at a session that there is.
+    pub(crate) fn on_setup(&mut self, id: SessionId, request: SetupRequest, turn: &mut Turn<'_>) {
+        if request.setup.binding {
+            return self.on_bind(id, request, turn);
+        }
+        let SetupRequest { connection, negotiated, message, protection, setup } = request;
+        let pending = Pending::new(connection, message, &negotiated, protection, &setup);
+        match self.continue_setup(id, pending, turn) {
+            Ok(()) => self.ask_endpoint(id, connection, message, setup.token, turn),
+            Err(status) => {
+                turn.release(Some(setup.token));
+                let protect = echo_protection(protection);
+                let origin = Origin {
+                    connection,
+                    message,
+                    session: id,
+                    tree: TreeId(0),
+                    protect,
+                    ticket: Ticket::UNCOUNTED,
+                };
+                turn.finish(Finished { origin, status, body: Body::Error, open: None, spent: None });
+            }
+        }
+    }
+
+    fn continue_setup(
+        &mut self,
+        id: SessionId,
+        mut pending: Pending,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), NtStatus> {
+        let session = self.sessions.get_mut(&id).ok_or(NtStatus::USER_SESSION_DELETED)?;
+        if !session.channels.contains_key(&pending.connection) {
             return Err(NtStatus::USER_SESSION_DELETED);
         }
-        let session = self.sessions.get_mut(&id).ok_or(NtStatus::USER_SESSION_DELETED)?;
         if session.setup.is_some() {
             return Err(NtStatus::REQUEST_NOT_ACCEPTED);
         }
         match session.state {
-            State::InProgress => {}
+            State::InProgress => session.setup = Some(pending),
             State::Ending => return Err(NtStatus::USER_SESSION_DELETED),
-            State::Valid | State::Expired | State::Reauthenticating => {
-                session.check_protection(protection)?;
-                session.state = State::Reauthenticating;
+            State::Valid | State::Expired | State::Reauthenticating(_) => {
+                session.check_protection(pending.protection)?;
+                session.state = State::Reauthenticating(pending.connection);
                 pending.again = true;
+                session.setup = Some(pending);
                 self.disarm(Timer::SessionExpiry(id), turn);
             }
         }
-        let again = pending.again;
-        if let Some(session) = self.sessions.get_mut(&id) {
-            session.setup = Some(pending);
+        Ok(())
+    }
+
+    /// Has the token looked at, where the connection's endpoint is.
+    fn ask_endpoint(
+        &self,
+        session: SessionId,
+        connection: ConnectionId,
+        message: MessageId,
+        token: BufferId,
+        turn: &mut Turn<'_>,
+    ) {
+        let first = self.sessions.get(&session).is_some_and(|session| {
+            session.terms.dialect == Dialect::SMB_3_1_1
+                && session.setup.as_ref().is_some_and(|pending| !pending.again)
+        });
+        if first {
+            turn.tell(connection, Output::ContinueHash { session, message });
         }
-        Ok((id, again))
+        turn.tell(connection, Output::Authenticate { session, message, token });
     }
 
     /// A step of an authentication ended.
@@ -156,6 +260,10 @@ impl Shard {
         outcome: AuthOutcome,
         turn: &mut Turn<'_>,
     ) {
+        let asked = (connection, message);
+        if self.sessions.get(&id).is_some_and(|session| session.binds.get(&asked.0) == Some(&Some(asked.1))) {
+            return self.on_bind_authenticated(id, asked, outcome, turn);
+        }
         let current = self.sessions.get_mut(&id).filter(|session| {
             session
                 .setup
@@ -163,12 +271,8 @@ impl Shard {
                 .is_some_and(|pending| pending.connection == connection && pending.message == message)
         });
         let Some(session) = current else {
-            // The session ended meanwhile.
-            return turn.release(match outcome {
-                AuthOutcome::Continue { reply } => Some(reply),
-                AuthOutcome::Accepted { reply, .. } => reply,
-                AuthOutcome::Denied { .. } => None,
-            });
+            // The session, or the bind, ended meanwhile.
+            return turn.release(outcome.payload());
         };
         match outcome {
             AuthOutcome::Continue { reply } => {
@@ -181,6 +285,8 @@ impl Shard {
                 turn.push(Action::Record(Audit::LogonFailed { connection }));
                 self.refuse_setup(id, status, turn);
             }
+            // Nothing but a bind is verified there.
+            AuthOutcome::Unverified => self.refuse_setup(id, NtStatus::INTERNAL_ERROR, turn),
             AuthOutcome::Accepted { reply, identity, keyed, valid_for_ms } => {
                 if let Some(pending) = &mut session.setup {
                     pending.proved = Some(Proved { reply, identity, keyed, valid_for_ms });
@@ -260,11 +366,11 @@ impl Shard {
         session.identity = Some(identity.clone());
         let protect = if session.keyed { session.setup_protection(&pending) } else { Protect::Plain };
         if install {
-            turn.output(pending.connection, Output::InstallKeys { session: id, channel });
+            turn.tell(pending.connection, Output::InstallKeys { session: id, channel });
         } else {
-            turn.output(pending.connection, Output::DropAuthentication { session: id });
+            turn.tell(pending.connection, Output::DropAuthentication { session: id });
         }
-        self.session_is_valid(pending.connection, id, turn);
+        turn.post(Address::Connection(pending.connection), Message::SessionValid { session: id });
         if let Some(after_ms) = valid_for_ms {
             self.arm(Timer::SessionExpiry(id), after_ms, turn);
         }
@@ -278,7 +384,7 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let Some(pending) = session.setup.take() else { return };
         turn.release(pending.token_held());
-        turn.output(pending.connection, Output::DropAuthentication { session: id });
+        turn.tell(pending.connection, Output::DropAuthentication { session: id });
         let protect = session.setup_protection(&pending);
         let origin = Origin {
             connection: pending.connection,
@@ -286,6 +392,7 @@ impl Shard {
             session: id,
             tree: TreeId(0),
             protect,
+            ticket: Ticket::UNCOUNTED,
         };
         self.end_session(id, Some(EndWaiter::Request(origin, status)), turn);
     }
@@ -299,7 +406,7 @@ impl Shard {
         turn: &mut Turn<'_>,
     ) {
         turn.release(pending.token_held());
-        turn.output(pending.connection, Output::DropAuthentication { session: id });
+        turn.tell(pending.connection, Output::DropAuthentication { session: id });
         finish(id, pending, Protect::Plain, status, Body::Error, turn);
     }
 }
@@ -332,6 +439,7 @@ fn finish(
         session: id,
         tree: TreeId(0),
         protect,
+        ticket: Ticket::UNCOUNTED,
     };
     turn.finish(Finished { origin, status, body, open: None, spent: None });
 }

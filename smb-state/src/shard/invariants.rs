@@ -24,6 +24,8 @@ pub struct Holdings {
     pub frozen: usize,
     /// Watches of opens, and what the shard knows of those of all shards.
     pub watches: (usize, usize),
+    /// Directories that somebody may cache.
+    pub cached_directories: usize,
     /// Waits for storage or for another machine.
     pub waits: usize,
     /// Timers that are armed.
@@ -46,6 +48,7 @@ impl Shard {
             doomed,
             frozen: self.frozen.len(),
             watches: self.watching.holdings(),
+            cached_directories: self.cached_directories.len(),
             waits: self.waits.len(),
             timers: self.timers.len(),
         }
@@ -64,22 +67,33 @@ impl Shard {
                     "a session lists an open that is not its own"
                 );
             }
-            for connection in session.channels.keys() {
+            for connection in session.channels.keys().chain(session.binds.keys()) {
                 assert!(
                     self.connections.contains_key(connection) || connection.shard() != self.id,
                     "a session has a channel on a connection that is gone"
                 );
             }
+            assert!(
+                session.binds.keys().all(|connection| !session.channels.contains_key(connection)),
+                "a channel asks to become one"
+            );
+            let mut places: Vec<_> = session.channels.values().map(|channel| channel.0).collect();
+            places.sort_unstable();
+            places.dedup();
+            let all = places.len() == session.channels.len();
+            let old = places.last().is_none_or(|last| *last < session.next_channel);
+            assert!(all && old, "a channel's place is not its own");
         }
         for (id, open) in &self.opens {
             let session = self.sessions.get(&open.session);
             assert!(session.is_some_and(|session| session.opens.contains(id)), "an open without its session");
-            let outstanding = open.outstanding > 0 || open.state != State::Ready;
+            let outstanding = !open.outstanding.is_empty() || open.state != State::Ready;
             assert!(outstanding || !self.waits_for(*id), "a request is under way that is not counted");
         }
         for (id, connection) in &self.connections {
             for session in connection.sessions.keys() {
-                assert!(self.sessions.contains_key(session), "{id:?} lists a session that is gone");
+                let here = session.partition().shard(self.config.shards.max(1)) == self.id;
+                assert!(!here || self.sessions.contains_key(session), "{id:?} lists a session that is gone");
             }
             let credits = u64::from(self.limits.credits_max).max(1);
             assert!(connection.window.width() <= credits.saturating_add(1), "more credits than the bound");

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use smb_proto::Name;
+use smb_proto::command::ioctl::NetworkInterface;
 
 use crate::action::{Action, Actions, Audit, Output};
 use crate::client::Client;
@@ -38,6 +39,7 @@ pub struct Shard {
     pub(crate) config: Shared<Config>,
     pub(crate) limits: Limits,
     pub(crate) shares: Vec<Share>,
+    pub(crate) interfaces: Vec<NetworkInterface>,
     pub(crate) connections: BTreeMap<ConnectionId, Connection>,
     pub(crate) sessions: BTreeMap<SessionId, Session>,
     pub(crate) clients: BTreeMap<[u8; 16], Client>,
@@ -47,6 +49,8 @@ pub struct Shard {
     /// Directories being renamed, with the opens below them that wait for it.
     pub(crate) frozen: BTreeMap<(VolumeId, Name), Vec<Creating>>,
     pub(crate) watching: Watching,
+    /// Directories that somebody may cache, with the opens under such leases.
+    pub(crate) cached_directories: BTreeMap<FileKey, u32>,
     pub(crate) waits: Slots<Wait>,
     pub(crate) timers: BTreeMap<Timer, Armed>,
     armed: u32,
@@ -70,6 +74,11 @@ impl Turn<'_> {
 
     pub(crate) fn output(&mut self, connection: ConnectionId, output: Output) {
         self.out.push(Action::Output(connection, output));
+    }
+
+    /// Tells a connection's endpoint something, by way of the connection's shard.
+    pub(crate) fn tell(&mut self, connection: ConnectionId, output: Output) {
+        self.post(Address::Connection(connection), Message::Endpoint(Box::new(output)));
     }
 
     pub(crate) fn release(&mut self, buffer: Option<BufferId>) {
@@ -125,6 +134,7 @@ impl Shard {
             id,
             limits: config.limits,
             shares: config.shares.clone(),
+            interfaces: config.interfaces.clone(),
             connections: BTreeMap::new(),
             sessions: BTreeMap::new(),
             clients: BTreeMap::new(),
@@ -133,6 +143,7 @@ impl Shard {
             namespaces: BTreeMap::new(),
             frozen: BTreeMap::new(),
             watching: Watching::default(),
+            cached_directories: BTreeMap::new(),
             waits: Slots::default(),
             timers: BTreeMap::new(),
             armed: 0,
@@ -160,7 +171,8 @@ impl Shard {
             Event::Disconnected { connection } => self.on_disconnected(connection, turn),
             Event::Completed { token, reply } => self.on_completed(token, reply, turn),
             Event::Authenticated { connection, session, message, outcome } => {
-                self.on_authenticated(connection, session, message, outcome, turn);
+                let outcome = Box::new(outcome);
+                turn.post(Address::Session(session), Message::Authenticated { connection, message, outcome });
             }
             Event::Expired(timer, armed) => self.on_expired(timer, armed, turn),
             Event::FromShard { from: _, envelope } => self.deliver(envelope, turn),
@@ -176,6 +188,20 @@ impl Shard {
             (Address::Connection(_), Message::Finish(finished)) => self.on_finished(*finished, turn),
             (Address::Connection(connection), Message::SessionEnded { session }) => {
                 self.session_is_gone(connection, session, turn);
+            }
+            (Address::Connection(connection), Message::SessionValid { session }) => {
+                self.session_is_valid(connection, session, turn);
+            }
+            (Address::Connection(_), Message::BindEnded(finished)) => self.on_bind_ended(*finished, turn),
+            (Address::Connection(connection), Message::Endpoint(output)) => {
+                self.on_endpoint(connection, *output, turn);
+            }
+            (Address::Connection(connection), Message::Misbehaved { what }) => {
+                self.misbehaved(connection, what, turn);
+            }
+            (Address::Session(session), Message::Setup(request)) => self.on_setup(session, *request, turn),
+            (Address::Session(session), Message::Authenticated { connection, message, outcome }) => {
+                self.on_authenticated(connection, session, message, *outcome, turn);
             }
             (Address::Session(_), Message::Cancel { connection, message, status }) => {
                 self.cancel_wait(connection, message, status, turn);
@@ -211,6 +237,12 @@ impl Shard {
             }
             (Address::Shard(_), Message::Watch { volume, watcher, asker }) => {
                 self.on_watch(volume, watcher, asker, turn);
+            }
+            (Address::Shard(_), Message::DirectoryCached { directory, asker }) => {
+                self.on_directory_cached(directory, asker, turn);
+            }
+            (Address::Shard(_), Message::DirectoryUncached { directory }) => {
+                self.on_directory_uncached(directory)
             }
             (Address::Shard(_), Message::Unwatch { volume, open }) => self.on_unwatch(volume, open),
             (Address::Session(_), Message::News { open, news }) => self.on_news(open, news, turn),
@@ -268,6 +300,7 @@ impl Shard {
     fn on_admin(&mut self, admin: Admin, turn: &mut Turn<'_>) {
         match admin {
             Admin::Shares(shares) => self.on_shares(shares, turn),
+            Admin::Interfaces(interfaces) => self.interfaces = interfaces,
             Admin::Limits(limits) => self.limits = limits,
             Admin::EndSession(session) => self.end_session(session, None, turn),
             Admin::EndShare(share) => self.on_end_share(share, turn),

@@ -24,8 +24,13 @@ use crate::shard::Shard;
 use crate::storage::{Attributes, Kind, Object, Resolved, StorageOp, StorageReply, VolumeCaps};
 
 mod access;
+mod bind;
+mod channel_sequence;
 mod directories;
+mod extents;
+mod locks;
 mod notify;
+mod streams;
 mod times;
 
 const CONNECTION: ConnectionId = ConnectionId::new(ShardId(0), 1);
@@ -51,6 +56,7 @@ fn config() -> Config {
             access_based: false,
             allowed: Allowed::Users,
         }],
+        interfaces: Vec::new(),
     }
 }
 
@@ -135,8 +141,8 @@ impl World {
         (*session, *message)
     }
 
-    fn logged_on(self) -> Self {
-        let mut world = self.negotiated();
+    fn authenticated(self) -> Self {
+        let mut world = self;
         let (session, message) = world.setup();
         let actions = world.step(Event::Authenticated {
             connection: CONNECTION,
@@ -155,7 +161,11 @@ impl World {
     }
 
     fn connected(self) -> Self {
-        let mut world = self.logged_on();
+        self.negotiated().authenticated_and_connected()
+    }
+
+    fn authenticated_and_connected(self) -> Self {
+        let mut world = self.authenticated();
         let connect = tree_connect::Request {
             flags: tree_connect::Flags::EMPTY,
             path: Name::from(r"\\server\SHARE"),

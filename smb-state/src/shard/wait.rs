@@ -4,11 +4,13 @@ use crate::file::FileAsk;
 use crate::ids::{ConnectionId, FileKey, MessageId, OpenId, SessionId};
 use crate::message::{Address, Answer, Finished, Message, Origin};
 use crate::open::breaks::Acknowledging;
+use crate::open::channel_sequence::Ticket;
 use crate::open::checked::Asking;
 use crate::open::close::Closing;
 use crate::open::copy::Copying;
 use crate::open::create::Creating;
 use crate::open::io::{Pending, Then, payload_of};
+use crate::open::lock::Locking;
 use crate::open::rename::Renaming;
 use crate::open::set::Disposing;
 use crate::response::Body;
@@ -37,6 +39,8 @@ pub(crate) enum Wait {
     Acknowledge(Acknowledging),
     Rename(Box<Renaming>),
     Copy(Box<Copying>),
+    /// The file was asked to lock or unlock.
+    Lock(Box<Locking>),
     /// The namespace was asked to keep names out of a directory.
     Doom(Box<Disposing>),
     /// The file was told of a delete disposition.
@@ -65,6 +69,7 @@ impl Wait {
             Self::Asking(asking) => Some((asking.file, asking.pending.origin, asking.pending.open)),
             Self::Rename(renaming) => renaming.at_file(shard),
             Self::Copy(copying) => copying.at_file(shard),
+            Self::Lock(locking) => Some(locking.at_file()),
             Self::Disposed(disposing) => {
                 Some((shard.opens.get(&disposing.open)?.file, disposing.origin, disposing.open))
             }
@@ -96,10 +101,11 @@ impl Shard {
             Wait::Request(pending) => self.on_request_reply(*pending, reply, turn),
             Wait::Rename(renaming) => self.on_rename_reply(renaming, reply, turn),
             Wait::Copy(copying) => self.on_copy_reply(copying, reply, turn),
-            Wait::TimesSettled(open) => self.outstanding_done(open, turn),
+            Wait::TimesSettled(open) => self.outstanding_done(open, Ticket::UNCOUNTED, turn),
             Wait::CloseAttributes(closing) => self.on_close_attributes(*closing, reply, turn),
             Wait::CloseUnlink(closing) => {
                 self.report_unlinked(&closing, &reply, turn);
+                self.own_entry_changed(closing.open, turn);
                 self.on_close_unlinked(*closing, turn);
             }
             Wait::CloseEmpty(closing) => self.on_closing_empty(*closing, &reply, turn),
@@ -116,6 +122,7 @@ impl Shard {
             | Wait::PreviousEnded(_)
             | Wait::QueryPending(_)
             | Wait::Asking(_)
+            | Wait::Lock(_)
             | Wait::Acknowledge(_)
             | Wait::Doom(_)
             | Wait::Disposed(_)
@@ -134,6 +141,7 @@ impl Shard {
             Wait::QueryPending(pending) => self.on_query_pending(*pending, &answer, turn),
             Wait::Asking(asking) => self.on_checked(*asking, &answer, turn),
             Wait::Copy(copying) => self.on_copy_answer(copying, &answer, turn),
+            Wait::Lock(locking) => self.on_lock_answer(&locking, &answer, turn),
             Wait::Acknowledge(acknowledging) => {
                 self.on_acknowledgment_answer(acknowledging, &answer, turn);
             }
@@ -164,23 +172,39 @@ impl Shard {
     ) {
         let concerned =
             |origin: &Origin, _: OpenId| origin.connection == connection && origin.message == message;
-        self.withdraw(status, turn, concerned);
+        self.withdraw(|_| status, turn, concerned);
         self.abandon(status, turn, |pending| concerned(&pending.origin, pending.open));
         self.cancel_notify(connection, message, status, turn);
     }
 
+    /// A connection is gone while its session goes on: requests of it that would wait for ever end (3.3.7.1).
+    pub(crate) fn cancel_waits_of_connection(&mut self, connection: ConnectionId, turn: &mut Turn<'_>) {
+        let concerned = |origin: &Origin| origin.connection == connection;
+        self.withdraw(|_| NtStatus::CANCELLED, turn, |origin, _| concerned(origin));
+        self.abandon(NtStatus::CANCELLED, turn, |pending| concerned(&pending.origin));
+    }
+
     /// An open begins to close: requests that would wait for ever end.
     pub(crate) fn cancel_waits_of(&mut self, open: OpenId, turn: &mut Turn<'_>) {
-        self.withdraw(NtStatus::CANCELLED, turn, |_, other| other == open);
+        // What it waits to lock will never be locked.
+        let status = |wait: &Wait| {
+            if matches!(wait, Wait::Lock(_)) { NtStatus::RANGE_NOT_LOCKED } else { NtStatus::CANCELLED }
+        };
+        self.withdraw(status, turn, |_, other| other == open);
         self.abandon(NtStatus::CANCELLED, turn, |pending| pending.open == open);
     }
 
     /// Withdraws what waits at a file. It answers; then the request ends.
-    fn withdraw(&self, status: NtStatus, turn: &mut Turn<'_>, concerned: impl Fn(&Origin, OpenId) -> bool) {
+    fn withdraw(
+        &self,
+        status: impl Fn(&Wait) -> NtStatus,
+        turn: &mut Turn<'_>,
+        concerned: impl Fn(&Origin, OpenId) -> bool,
+    ) {
         for (_, wait) in self.waits.iter() {
             let Some((file, origin, open)) = wait.at_file(self) else { continue };
             if concerned(&origin, open) {
-                let ask = FileAsk::Withdraw { behind: origin.behind(), status };
+                let ask = FileAsk::Withdraw { behind: origin.behind(), status: status(wait) };
                 turn.post(Address::File(file), Message::AskFile(ask, self.nobody()));
             }
         }

@@ -7,6 +7,8 @@ use smb_proto::fscc::notify::Change;
 use crate::ids::{ConnectionId, Handle, OpenId};
 use crate::message::Origin;
 use crate::open::Open;
+use crate::open::channel_sequence::Ticket;
+
 use crate::shard::{Shard, Turn, Wait};
 use crate::storage::{LocalNews, Requester, StorageOp, StorageReply};
 
@@ -38,7 +40,7 @@ impl Shard {
         // Its first request may have been given up already.
         let connection = origin.map_or(ConnectionId(0), |origin| origin.connection);
         watch.listening = true;
-        open.outstanding += 1;
+        open.outstanding.begin(Ticket::UNCOUNTED);
         let tree = watch.watcher.tree.is_some();
         let (handle, requester) = (open.handle, requester(open, connection));
         self.listen(Listening { open: id, handle, requester, tree, first: true }, turn);
@@ -76,7 +78,7 @@ impl Shard {
         }
         let kept_max = self.limits.notify_bytes_max as usize;
         let Some(watch) = self.watching.watches.get_mut(&id).filter(|watch| watch.listening) else {
-            return self.outstanding_done(id, turn);
+            return self.outstanding_done(id, Ticket::UNCOUNTED, turn);
         };
         match reply {
             StorageReply::Changed(LocalNews::Changes(changes)) => {
@@ -89,12 +91,12 @@ impl Shard {
             StorageReply::Changed(LocalNews::Gone) => {
                 watch.listening = false;
                 self.end_watch(id, NtStatus::DELETE_PENDING, turn);
-                return self.outstanding_done(id, turn);
+                return self.outstanding_done(id, Ticket::UNCOUNTED, turn);
             }
             // The driver can't, though it said that it could: the server's own changes are still told.
             _ => {
                 watch.listening = false;
-                return self.outstanding_done(id, turn);
+                return self.outstanding_done(id, Ticket::UNCOUNTED, turn);
             }
         }
         self.answer_notifies(id, turn);

@@ -28,6 +28,7 @@ use crate::file::FileAsk;
 use crate::ids::{ConnectionId, FileNumber, MessageId, OpenId, ShardId, VolumeId};
 use crate::message::{Address, Answer, Asker, Finished, Message, Origin};
 use crate::open::OpenRequest;
+use crate::open::channel_sequence::Ticket;
 use crate::response::Body;
 use crate::shard::{Shard, Turn, Wait};
 
@@ -229,7 +230,8 @@ impl Shard {
             return Err(NtStatus::INSUFFICIENT_RESOURCES);
         }
         let open = self.opens.get_mut(&request.open).ok_or(NtStatus::FILE_CLOSED)?;
-        open.outstanding += 1;
+        // Making it known is not the request: the next CHANGE_NOTIFY may be another's.
+        open.outstanding.begin(Ticket::UNCOUNTED);
         let tree = notify.flags.contains(ChangeNotifyFlags::WATCH_TREE).then(|| open.path.folded());
         let filter = notify.completion_filter.masked(CompletionFilter::VALID_MASK);
         let directory = open.file.number;
@@ -318,7 +320,7 @@ impl Shard {
             Stage::Registering => {
                 watch.stage = Stage::Watching;
                 watch.requests.iter().for_each(|pending| tell_waiting(pending, turn));
-                self.outstanding_done(open, turn);
+                self.outstanding_done(open, Ticket::UNCOUNTED, turn);
             }
             Stage::Ended(_) => {
                 self.end_listening(open, turn);
@@ -338,7 +340,7 @@ impl Shard {
                 turn.post(Address::Shard(ShardId(shard)), Message::Unwatch { volume, open });
             }
         }
-        self.outstanding_done(registering.open, turn);
+        self.outstanding_done(registering.open, Ticket::UNCOUNTED, turn);
     }
 
     /// An open's watch ends: its open closes (NOTIFY_CLEANUP), or its directory is deleted (DELETE_PENDING).

@@ -68,6 +68,8 @@ pub(crate) fn changes_of(op: &StorageOp, of_stream: bool) -> CompletionFilter {
         | StorageOp::Unlink { .. }
         | StorageOp::UnlinkStream { .. }
         | StorageOp::SettleTimes { .. }
+        | StorageOp::CloneExtents { .. }
+        | StorageOp::Trim { .. }
         | StorageOp::PipeState { .. }
         | StorageOp::Volume
         | StorageOp::AllocatedRanges { .. }
@@ -202,9 +204,9 @@ impl Shard {
     }
 
     /// A server-side copy wrote to an open.
-    pub(crate) fn report_copied(&self, id: OpenId, bytes: u32, turn: &mut Turn<'_>) {
+    pub(crate) fn report_copied(&self, id: OpenId, changed: bool, turn: &mut Turn<'_>) {
         let of_stream = self.opens.get(&id).is_some_and(|open| !open.stream.is_empty());
-        if bytes > 0 {
+        if changed {
             self.report_modified(id, data_of(of_stream), turn);
         }
     }

@@ -5,6 +5,7 @@
 
 mod client;
 mod data;
+mod extents;
 mod extras;
 mod listing;
 mod metadata;
@@ -22,7 +23,7 @@ pub type Case = (&'static str, fn(&Client));
 /// All cases.
 #[must_use]
 pub fn cases() -> Vec<Case> {
-    [names::CASES, data::CASES, metadata::CASES, listing::CASES, extras::CASES].concat()
+    [names::CASES, data::CASES, metadata::CASES, listing::CASES, extras::CASES, extents::CASES].concat()
 }
 
 /// Runs all cases, each on a volume that `make` makes, and checks that every handle was given back. The driver that `make`

@@ -133,7 +133,8 @@ impl Memory {
                 copy((&source, source_offset), (&target, target_offset), length)
             }
             // Nobody else can change it, so nobody watches it.
-            StorageOp::Transceive { .. }
+            StorageOp::CloneExtents { .. }
+            | StorageOp::Transceive { .. }
             | StorageOp::PipeState { .. }
             | StorageOp::Watch { .. }
             | StorageOp::Unwatch { .. } => Err(NtStatus::INVALID_DEVICE_REQUEST.into()),
@@ -144,6 +145,7 @@ impl Memory {
             | StorageOp::SetAllocation { .. }
             | StorageOp::AllocatedRanges { .. }
             | StorageOp::SetSparse { .. }
+            | StorageOp::Trim { .. }
             | StorageOp::Zero { .. } => self.run_on_data(op),
             StorageOp::Attributes { .. }
             | StorageOp::SettleTimes { .. }
@@ -200,6 +202,12 @@ impl Memory {
                 dos.0 = if sparse { dos.0 | bit } else { dos.0 & !bit };
                 Ok(StorageReply::Done)
             }
+            StorageOp::Trim { handle, ranges } => done(changed(&*self.handles.get(handle)?, |data| {
+                for Range { offset, length } in ranges {
+                    data.zero(offset, offset.saturating_add(length));
+                }
+                Ok(())
+            })),
             StorageOp::Zero { handle, offset, beyond } => {
                 if beyond < offset {
                     return Err(NtStatus::INVALID_PARAMETER.into());
@@ -414,6 +422,7 @@ impl Driver for Memory {
             security: true,
             hard_links: true,
             server_copy: true,
+            block_clone: false,
             read_only: false,
             local_changes: false,
             pipes: false,

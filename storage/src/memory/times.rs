@@ -32,6 +32,7 @@ fn changer(op: &StorageOp<Bytes>) -> Option<(Handle, Kept)> {
         | StorageOp::Link { handle, .. }
         | StorageOp::SetSparse { handle, .. }
         | StorageOp::Zero { handle, .. }
+        | StorageOp::Trim { handle, .. }
         | StorageOp::Copy { target: handle, .. } => Some((*handle, Kept::default())),
         _ => None,
     }

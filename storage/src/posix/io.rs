@@ -25,14 +25,14 @@ fn read_reply(payload: Payload) -> Outcome<StorageReply<Payload>> {
     Ok(StorageReply::Read { buffer: payload, length })
 }
 
-fn check_range(offset: u64, length: u64) -> Outcome<()> {
+pub(super) fn check_range(offset: u64, length: u64) -> Outcome<()> {
     match offset.checked_add(length) {
         Some(end) if end <= OFFSET_MAX => Ok(()),
         _ => Err(NtStatus::INVALID_PARAMETER.into()),
     }
 }
 
-fn file_size(fd: BorrowedFd<'_>) -> Outcome<u64> {
+pub(super) fn file_size(fd: BorrowedFd<'_>) -> Outcome<u64> {
     Ok(u64::try_from(fstat(fd)?.st_size).unwrap_or(0))
 }
 
@@ -181,7 +181,7 @@ impl Volume {
         })?)
     }
 
-    fn is_sparse(&self, node: &Node) -> Outcome<bool> {
+    pub(super) fn is_sparse(&self, node: &Node) -> Outcome<bool> {
         let record = if self.caps.sparse { Record::of(&node.inode)? } else { Record::default() };
         Ok(record.dos.unwrap_or_default().contains(FileAttributes::SPARSE_FILE))
     }

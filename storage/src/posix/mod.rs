@@ -24,6 +24,7 @@ mod attributes;
 mod change;
 mod eas;
 mod errno;
+mod extents;
 mod handle;
 mod index;
 mod io;
@@ -212,6 +213,7 @@ fn detect(root: &Inode, options: &PosixOptions) -> VolumeCaps {
         security: has_attributes,
         hard_links: true,
         server_copy: true,
+        block_clone: !is_read_only && extents::can_clone(root),
         read_only: is_read_only,
         local_changes: watch::is_available(),
         pipes: false,
@@ -320,6 +322,13 @@ impl Volume {
                     self.copy((&source, *source_offset), (&target, *target_offset), *length)
                 })
             }
+            StorageOp::CloneExtents { source, source_offset, target, target_offset, length } => {
+                place.may_wait()?;
+                let (source, target) = (self.handles.get(*source)?, self.handles.get(*target)?);
+                done(self.changing(&target, || {
+                    self.clone_extents((&source, *source_offset), (&target, *target_offset), *length)
+                }))
+            }
             StorageOp::Volume => Ok(StorageReply::Volume(self.volume_info()?)),
             StorageOp::Close { handle } => {
                 self.forget_times(&*self.handles.remove(*handle)?);
@@ -419,6 +428,10 @@ impl Volume {
                 let node = node(*handle)?;
                 done(self.changing(&node, || self.set_sparse(&node, *sparse)))
             }
+            StorageOp::Trim { handle, ranges } => {
+                let node = node(*handle)?;
+                done(self.changing(&node, || self.trim(&node, ranges)))
+            }
             StorageOp::Zero { handle, offset, beyond } => {
                 let node = node(*handle)?;
                 done(self.changing(&node, || self.zero(&node, *offset, *beyond, place)))
@@ -451,6 +464,8 @@ fn changes<B>(op: &StorageOp<B>) -> bool {
         | StorageOp::UnlinkStream { .. }
         | StorageOp::SetSparse { .. }
         | StorageOp::Zero { .. }
+        | StorageOp::CloneExtents { .. }
+        | StorageOp::Trim { .. }
         | StorageOp::Copy { .. } => true,
         StorageOp::Resolve { .. }
         | StorageOp::Open { .. }

@@ -125,8 +125,12 @@ pub(super) struct Keys {
     pub(super) sealer: Option<Arc<dyn Cipher>>,
     /// For what the server sends.
     pub(super) opener: Option<Arc<dyn Cipher>>,
-    /// Messages encrypted so far: the next nonce.
+    /// The next nonce: messages encrypted so far, with the connection's place in the session above them.
     pub(super) sealed: u64,
+    /// Session.SigningKey, of the session's first connection.
+    pub(super) session_signer: Arc<dyn Signer>,
+    /// Connections that were bound through this one, which is the session's first.
+    pub(super) bound: u64,
 }
 
 /// A connection after NEGOTIATE.
@@ -437,6 +441,12 @@ impl Connection {
         }
         let interim = header.status == NtStatus::PENDING && header.flags.contains(Flags::ASYNC_COMMAND);
         let signer = self.keys.get(&header.session_id).map(|keys| &*keys.signer);
+        if pending.command == CommandCode::SessionSetup && header.status == NtStatus::SUCCESS {
+            // Its key comes with it: whoever waits for it verifies.
+            self.pending.remove(&header.message_id);
+            self.ready.push_back(Reply { header, response, message });
+            return Ok(());
+        }
         check_protection(pending.protection, &header, &message, sealed_for, interim, signer)?;
         if interim {
             if let Routing::Async { async_id } = header.routing {

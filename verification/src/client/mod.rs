@@ -5,7 +5,9 @@
 //! responses [received](Connection::receive) separately, so that as many are under way as credits allow;
 //! [`Connection::call`] and the operations on files do one after the other.
 //!
-//! Deliberately not done: compression, multichannel, reconnecting. Leases can be asked for with create contexts; their
+//! A session can be carried by several connections ([`Connection::bind`]).
+//!
+//! Deliberately not done: compression, reconnecting. Leases can be asked for with create contexts; their
 //! breaks are handed out by [`Connection::take_break`].
 
 mod connection;

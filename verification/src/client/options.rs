@@ -55,6 +55,7 @@ impl Default for Options {
             security_mode: SecurityMode::SIGNING_ENABLED,
             capabilities: Capabilities::LEASING
                 .with(Capabilities::LARGE_MTU)
+                .with(Capabilities::MULTI_CHANNEL)
                 .with(Capabilities::DIRECTORY_LEASING)
                 .with(Capabilities::PERSISTENT_HANDLES)
                 .with(Capabilities::ENCRYPTION),

@@ -1,6 +1,7 @@
-//! Clients that others wrote, against one running server. Each check is counted by itself.
+//! Clients that others wrote, and our own where others have none, against one running server. Each check is counted by itself.
 
 mod bulk;
+mod channels;
 mod python;
 mod rust_clients;
 mod smbclient;
@@ -35,6 +36,7 @@ pub fn run(kind: PeerKind, filter: &[String]) -> Result<Totals> {
     let configuration = peer.site().write_client_configuration()?;
 
     let mut checks = smbclient::checks(peer.site(), &configuration);
+    checks.extend(channels::checks(peer.site()));
     checks.extend(python::checks(peer.site(), &python));
     checks.extend(rust_clients::checks(peer.site(), &rust_clients));
     let mut totals = run_side_by_side(&selected(checks, filter));

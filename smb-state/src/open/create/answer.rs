@@ -45,8 +45,8 @@ impl Creating {
             session: self.origin.session,
             key: self.cache_key(),
             permit: Permit::default(),
-            draining: false,
-            in_flight: 0,
+            draining: 0,
+            in_flight: std::collections::BTreeMap::new(),
         }
     }
 

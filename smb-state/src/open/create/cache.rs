@@ -46,14 +46,33 @@ impl Creating {
         self.lease.filter(|_| !self.claimed && self.want_of(object) != Want::Nothing)
     }
 
-    /// What can be cached of this. Directories have no oplocks, and directory leases are not there yet; a file that is only
-    /// there to hold a new stream is not what the client opens.
+    /// What can be cached of this. Directories have no oplocks; a file that is only there to hold a new stream is not what the
+    /// client opens.
     pub(super) fn want_of(&self, object: &Object) -> Want {
         let whole = self.path.stream().is_some() && object.stream.is_empty();
-        match object.attributes.kind {
-            Kind::File if !whole => self.want,
-            Kind::File | Kind::Directory | Kind::Pipe => Want::Nothing,
+        match (object.attributes.kind, self.want) {
+            (Kind::File, want) if !whole => want,
+            // 3.3.5.9.11: directories have leases of version 2 alone, and nothing to write.
+            (Kind::Directory, Want::Lease { state, v2: v2 @ Some(_) }) if object.stream.is_empty() => {
+                Want::Lease { state: state.without(LeaseState::WRITE_CACHING), v2 }
+            }
+            (Kind::File | Kind::Directory | Kind::Pipe, _) => Want::Nothing,
         }
+    }
+
+    /// The directory whose lease it asks for.
+    pub(super) fn directory_to_cache(&self, object: &Object) -> Option<FileKey> {
+        let is_directory = object.attributes.kind == Kind::Directory;
+        (is_directory && self.want_of(object) != Want::Nothing)
+            .then(|| FileKey { volume: self.requester.volume, number: object.attributes.number })
+    }
+
+    pub(crate) fn want(&self) -> Want {
+        self.want
+    }
+
+    pub(crate) fn lease(&self) -> Option<([u8; 16], LeaseKey)> {
+        self.lease
     }
 
     /// The key that the open's operations have.

@@ -29,11 +29,13 @@ use smb_proto::security::descriptor::SecurityDescriptor;
 use smb_proto::security::sid::Sid;
 use smb_proto::{FileTime, Name};
 
+use super::channel_sequence::Outstanding;
+use super::lock::LockSequences;
 use super::{Open, State};
-use crate::file::caching::{Cached, LeaseV2, Want};
-use crate::file::permit::Permit;
+use crate::file::caching::{CacheKey, Cached, LeaseV2, Want};
+use crate::file::permit::{Permit, UnderPermit};
 use crate::file::{FileAsk, Link};
-use crate::ids::{FileKey, FileNumber, Handle, OpenId, SessionId};
+use crate::ids::{FileKey, FileNumber, Handle, OpenId, SessionId, ShardId};
 use crate::message::{Address, Answer, ClientAsk, Execution, Finished, Message, Origin};
 use crate::namespace::NamespaceAsk;
 use crate::request::Command;
@@ -79,6 +81,8 @@ pub(crate) struct Creating {
     /// Its lease, by client and key; and whether it has joined it.
     lease: Option<([u8; 16], LeaseKey)>,
     claimed: bool,
+    /// The directory that it asks to cache, and the shards that know.
+    caches: Option<(FileKey, u16)>,
     tries: u8,
     action: CreateAction,
     stage: Stage,
@@ -100,6 +104,11 @@ enum Stage {
     /// The object's directory is looked up, for the rights that it gives.
     ResolvingParent {
         object: Object,
+    },
+    /// Every shard is told that the directory may be cached.
+    Announcing {
+        object: Object,
+        reserved: Option<Link>,
     },
     /// The file is asked; `reserved` is the name to free when it is the first open of a new file.
     AskingFile {
@@ -127,7 +136,13 @@ impl Shard {
     pub(crate) fn on_create(&mut self, origin: Origin, execution: Execution, turn: &mut Turn<'_>) {
         let Command::Create(request) = execution.request.command else { return };
         match self.begin_create(origin, *request) {
-            Ok(creating) => self.resolve(creating, turn),
+            Ok(creating) => {
+                if let Some(open) = self.opens.get_mut(&creating.open) {
+                    // Where the dialect has no sequence the field is not looked at again.
+                    open.outstanding = Outstanding::new(execution.request.channel_sequence);
+                }
+                self.resolve(creating, turn);
+            }
             Err(status) => {
                 turn.finish(Finished { origin, status, body: Body::Error, open: None, spent: None })
             }
@@ -168,6 +183,7 @@ impl Shard {
             cached: Cached::Oplock(OplockLevel::NONE),
             lease: None,
             claimed: false,
+            caches: None,
             tries: 0,
             action: CreateAction::OPENED,
             stage: Stage::Resolving,
@@ -218,6 +234,8 @@ impl Shard {
                 self.forget_handle(parent.handle, creating.requester.clone(), turn);
                 creating.action = CreateAction::CREATED;
                 self.report_created(creating.requester.volume, creating.path.parent(), &object, turn);
+                let by = creating.parent_lease().map(|(client, key)| CacheKey::Lease(client, key));
+                self.entry_changed(creating.requester.volume, object.parent, by, turn);
                 self.ask_file(creating, object, Some(reserved), turn);
             }
             (Stage::Making { parent, reserved }, StorageReply::Failed(NtStatus::OBJECT_NAME_COLLISION)) => {
@@ -317,8 +335,19 @@ impl Shard {
             let asker = self.wait(Wait::Create(creating));
             return turn.post(Address::Client(client), Message::AskClient(ask, asker));
         }
+        if let Some(directory) = creating.directory_to_cache(&object) {
+            let told = creating.caches.map_or(0, |(_, told)| told);
+            creating.caches = Some((directory, told));
+            if told < self.config.shards.max(1) {
+                creating.stage = Stage::Announcing { object, reserved };
+                let asker = self.wait(Wait::Create(creating));
+                return turn
+                    .post(Address::Shard(ShardId(told)), Message::DirectoryCached { directory, asker });
+            }
+        }
         if let Some(open) = self.opens.get_mut(&creating.open) {
             open.file = file;
+            open.parent_lease = creating.parent_lease();
             open.lease = creating.lease.filter(|_| creating.claimed).map(|(_, key)| key);
         }
         let ask = FileAsk::Open {
@@ -367,6 +396,10 @@ impl Shard {
             (Stage::CheckingLease { parent }, Answer::LeasedFile(Some(_))) => {
                 creating.stage = Stage::CheckingLease { parent };
                 self.fail_create(creating, NtStatus::INVALID_PARAMETER, turn);
+            }
+            (Stage::Announcing { object, reserved }, Answer::Granted) => {
+                creating.caches = creating.caches.map(|(directory, told)| (directory, told + 1));
+                self.ask_file(creating, object, reserved, turn);
             }
             (Stage::ClaimingLease { object, reserved }, Answer::Granted) => {
                 creating.claimed = true;
@@ -427,6 +460,9 @@ impl Shard {
 
     /// Leaves the lease that it joined.
     fn leave_lease(&self, creating: &mut Creating, turn: &mut Turn<'_>) {
+        if let Some((directory, told)) = creating.caches.take() {
+            self.uncache_directory(directory, told, turn);
+        }
         if std::mem::take(&mut creating.claimed) {
             self.unclaim_lease(creating.origin.session, creating.lease.map(|(_, key)| key), turn);
         }
@@ -493,8 +529,12 @@ impl Shard {
         open.link = Link { parent: object.parent, name: object.name.folded() };
         let held = std::mem::take(&mut open.held_breaks);
         let file_id = open.file_id(creating.open);
+        open.cached_in = creating.caches.map_or(0, |(_, told)| told);
         let overwrote = matches!(creating.action, CreateAction::OVERWRITTEN | CreateAction::SUPERSEDED);
         self.report_opened(creating.open, creating.action == CreateAction::CREATED, overwrote, turn);
+        if overwrote {
+            self.own_entry_changed(creating.open, turn);
+        }
         if alive {
             let body = Body::Create(Box::new(creating.response(file_id, &object.attributes)));
             let origin = creating.origin;
@@ -531,7 +571,9 @@ impl Shard {
         match std::mem::replace(&mut creating.stage, Stage::Resolving) {
             Stage::Resolving => {}
             Stage::ResolvingParent { object } => self.forget_handle(object.handle, requester, turn),
-            Stage::AskingFile { object, reserved } | Stage::ClaimingLease { object, reserved } => {
+            Stage::AskingFile { object, reserved }
+            | Stage::ClaimingLease { object, reserved }
+            | Stage::Announcing { object, reserved } => {
                 self.forget_handle(object.handle, requester, turn);
                 if let Some(link) = reserved {
                     self.free_name(&creating, link, turn);
@@ -625,11 +667,15 @@ impl Creating {
             ea_index: 1,
             listing: false,
             permit: Permit::default(),
-            permitted: 0,
-            draining: false,
+            under_permit: UnderPermit::default(),
+            lock_sequences: LockSequences::default(),
             lease: None,
+            parent_lease: None,
+            wrote: false,
+            cached_in: 0,
+            break_told: None,
             held_breaks: Vec::new(),
-            outstanding: 0,
+            outstanding: Outstanding::default(),
             doomed: false,
             times: super::times::Times::default(),
         }

@@ -30,14 +30,12 @@ fn make_in_it(world: &mut World) -> Result<Token, NtStatus> {
     };
     let actions = world.answer(token, StorageReply::Resolved(Resolved::NoName { parent }));
     let (token, op) = submitted(&actions);
-    match op {
-        StorageOp::Create { .. } => Ok(token),
-        StorageOp::Close { .. } => {
-            world.answer(token, StorageReply::Done);
-            Err(response(&actions).status)
-        }
-        other => panic!("{other:?}"),
+    if matches!(op, StorageOp::Create { .. }) {
+        return Ok(token);
     }
+    assert!(matches!(op, StorageOp::Close { .. }), "{op:?}");
+    world.answer(token, StorageReply::Done);
+    Err(response(&actions).status)
 }
 
 #[test]

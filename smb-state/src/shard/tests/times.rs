@@ -51,9 +51,8 @@ fn write(world: &mut World, file_id: FileId) -> Actions {
 }
 
 fn armed(actions: &Actions) -> Option<(Timer, Armed)> {
-    actions.iter().find_map(|action| match action {
-        Action::Arm { timer, armed, .. } => Some((*timer, *armed)),
-        _ => None,
+    actions.iter().find_map(|action| {
+        if let Action::Arm { timer, armed, .. } = action { Some((*timer, *armed)) } else { None }
     })
 }
 

@@ -42,6 +42,7 @@ pub fn caps(volume: VolumeId) -> VolumeCaps {
         security: true,
         hard_links: true,
         server_copy: true,
+        block_clone: false,
         ..VolumeCaps::default()
     }
 }

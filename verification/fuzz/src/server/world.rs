@@ -15,7 +15,7 @@ use smb_proto::{NtStatus, Payload};
 use smb_state::Shard;
 use smb_state::action::{Action, Audit, Output};
 use smb_state::config::{Allowed, Config, Encryption, Limits, Share, Shared};
-use smb_state::endpoint::{Buffers, Endpoint, EndpointOptions, Lookup, Outbox, Surroundings, Users};
+use smb_state::endpoint::{Buffers, Endpoint, EndpointOptions, KeyRing, Lookup, Outbox, Surroundings, Users};
 use smb_state::event::{Event, Identity, Peer};
 use smb_state::ids::{BufferId, ConnectionId, ShardId, ShareId, Token};
 use smb_state::storage::{Requester, StorageOp, StorageReply};
@@ -107,6 +107,7 @@ pub struct World {
     /// Connections that the server gave up.
     ended: BTreeSet<ConnectionId>,
     buffers: Rc<Table>,
+    keys: KeyRing,
     storage: Storage,
     pending: Vec<Pending>,
     timers: BTreeMap<(ShardId, Timer), Armed>,
@@ -159,6 +160,7 @@ pub fn config(options: u8) -> Config {
             share(3, "secret", storage::FILES, true, false),
             share(4, "fixed", storage::FILES, false, true),
         ],
+        interfaces: Vec::new(),
     }
 }
 
@@ -173,6 +175,7 @@ impl World {
             endpoints: BTreeMap::new(),
             ended: BTreeSet::new(),
             buffers: Rc::default(),
+            keys: KeyRing::default(),
             storage: Storage::default(),
             pending: Vec::new(),
             timers: BTreeMap::new(),
@@ -348,8 +351,13 @@ impl World {
                 *byte = self.random.to_be_bytes()[0];
             }
         };
-        let mut around =
-            Surroundings { buffers: self.buffers.as_ref(), users: &Database, random: &mut random, now: NOW };
+        let mut around = Surroundings {
+            buffers: self.buffers.as_ref(),
+            users: &Database,
+            keys: &self.keys,
+            random: &mut random,
+            now: NOW,
+        };
         let mut outbox = Outbox::default();
         endpoint.carry_out(output, &mut around, &mut outbox);
         self.sent.extend(outbox.frames.into_iter().map(|frame| (connection, frame)));

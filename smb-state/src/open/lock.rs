@@ -1,0 +1,200 @@
+//! LOCK (MS-SMB2 3.3.5.14): parameters and lock sequences here, the rest is the file's (`file::lock`).
+//!
+//! A LOCK that waits counts as outstanding; CANCEL ends it with CANCELLED, the end of its open with RANGE_NOT_LOCKED.
+
+use std::collections::BTreeMap;
+
+use smb_proto::NtStatus;
+use smb_proto::access::AccessMask;
+use smb_proto::command::FileId;
+use smb_proto::command::lock::{LockElement, LockFlags, LockSequence, Request};
+use smb_proto::command::negotiate::Dialect;
+
+use super::{Open, OpenRequest};
+use crate::file::FileAsk;
+use crate::file::lock::{Lock, OnConflict, Range};
+use crate::ids::{FileKey, OpenId};
+use crate::message::{Address, Answer, Finished, Message, Origin, Terms};
+use crate::response::Body;
+use crate::shard::{Shard, Turn, Wait};
+use crate::storage::Kind;
+
+/// Entries of Open.LockSequenceArray (3.3.1.10).
+const SEQUENCES: u32 = 64;
+
+/// Open.LockSequenceArray: the numbers of LOCKs that were carried out, by index. What is not there is not valid.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+pub(crate) struct LockSequences(BTreeMap<u32, u8>);
+
+impl LockSequences {
+    /// Whether a LOCK with this sequence was carried out. Another number ends the entry.
+    fn is_replayed(&mut self, sequence: LockSequence) -> bool {
+        match self.0.get(&sequence.index()) {
+            Some(number) if *number == sequence.number() => true,
+            Some(_) => {
+                self.0.remove(&sequence.index());
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// A LOCK with this sequence was carried out.
+    fn carried_out(&mut self, sequence: LockSequence) {
+        if (1..=SEQUENCES).contains(&sequence.index()) {
+            self.0.insert(sequence.index(), sequence.number());
+        }
+    }
+}
+
+/// Whether lock sequences are verified on a connection: where a client may send a LOCK again on another channel (3.3.5.14). Opens
+/// that outlive their connection, which would have them too, are not there yet.
+fn verifies_sequences(terms: Terms) -> bool {
+    terms.multi_channel && terms.dialect != Dialect::SMB_2_0_2 && terms.dialect.is_smb3()
+}
+
+/// A LOCK that its file is asked about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Locking {
+    open: OpenId,
+    file_id: FileId,
+    file: FileKey,
+    origin: Origin,
+    /// How it ends if the file does what it is asked: some requests stop at a bad element and keep what they did before.
+    status: NtStatus,
+    /// To be kept when it is carried out.
+    sequence: Option<LockSequence>,
+}
+
+impl Locking {
+    pub(crate) fn at_file(&self) -> (FileKey, Origin, OpenId) {
+        (self.file, self.origin, self.open)
+    }
+}
+
+/// What a LOCK asks of a file.
+enum Asked {
+    Lock(Vec<Lock>, OnConflict),
+    Unlock(Vec<Range>),
+}
+
+impl Shard {
+    pub(crate) fn on_lock(
+        &mut self,
+        request: &OpenRequest,
+        lock: &Request,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), NtStatus> {
+        let most = self.limits.locks_per_open_max;
+        let open = self.opens.get_mut(&request.open).ok_or(NtStatus::FILE_CLOSED)?;
+        let sequence = verifies_sequences(request.execution.terms).then_some(lock.lock_sequence);
+        if sequence.is_some_and(|sequence| open.lock_sequences.is_replayed(sequence)) {
+            let (origin, open) = (request.origin, Some(request.file_id));
+            let (status, body) = (NtStatus::SUCCESS, Body::Empty);
+            turn.finish(Finished { origin, status, body, open, spent: None });
+            return Ok(());
+        }
+        let (asked, status) = parse(open, &lock.locks, request.execution.last)?;
+        open.outstanding.begin(request.origin.ticket);
+        let (id, file) = (request.open, open.file);
+        let ask = match asked {
+            Asked::Lock(locks, on_conflict) => {
+                FileAsk::Lock { open: id, locks, on_conflict, most, behind: request.origin.behind() }
+            }
+            Asked::Unlock(ranges) => FileAsk::Unlock { open: id, ranges },
+        };
+        let locking =
+            Locking { open: id, file_id: request.file_id, file, origin: request.origin, status, sequence };
+        let asker = self.wait(Wait::Lock(Box::new(locking)));
+        turn.post(Address::File(file), Message::AskFile(ask, asker));
+        Ok(())
+    }
+
+    /// The file answered.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "an answer to another question is a bug, whichever it is"
+    )]
+    pub(crate) fn on_lock_answer(&mut self, locking: &Locking, answer: &Answer, turn: &mut Turn<'_>) {
+        let Locking { open, file_id, origin, status, sequence, .. } = *locking;
+        let status = match answer {
+            Answer::Granted => status,
+            Answer::Refused(status) => *status,
+            _ => NtStatus::INTERNAL_ERROR,
+        };
+        if status == NtStatus::SUCCESS
+            && let Some(sequence) = sequence
+            && let Some(open) = self.opens.get_mut(&open)
+        {
+            open.lock_sequences.carried_out(sequence);
+        }
+        let body = if status.is_error() { Body::Error } else { Body::Empty };
+        turn.finish(Finished { origin, status, body, open: Some(file_id), spent: None });
+        self.outstanding_done(open, origin.ticket, turn);
+    }
+}
+
+/// What a LOCK asks for, and how it ends if that is done; or why nothing is done.
+fn parse(open: &Open, elements: &[LockElement], last: bool) -> Result<(Asked, NtStatus), NtStatus> {
+    let first = elements.first().ok_or(NtStatus::INVALID_PARAMETER)?;
+    match open.kind {
+        Kind::File => {}
+        Kind::Directory if !open.is_directory() => {}
+        // MS-FSA 2.1.5.8.
+        Kind::Directory => return Err(NtStatus::INVALID_PARAMETER),
+        Kind::Pipe => return Err(NtStatus::INVALID_DEVICE_REQUEST),
+    }
+    if first.flags.contains(LockFlags::UNLOCK) {
+        return parse_unlocks(elements);
+    }
+    let several = elements.len() > 1;
+    let waits = !first.flags.contains(LockFlags::FAIL_IMMEDIATELY);
+    if several && elements.iter().any(|element| !element.flags.contains(LockFlags::FAIL_IMMEDIATELY)) {
+        return Err(NtStatus::INVALID_PARAMETER);
+    }
+    open.check_any(AccessMask::READ_DATA.with(AccessMask::WRITE_DATA))?;
+    // What comes before an element that unlocks is locked, and stays so (3.3.5.14.2).
+    let (elements, status) =
+        match elements.iter().position(|element| element.flags.contains(LockFlags::UNLOCK)) {
+            Some(end) => (elements.get(..end).unwrap_or_default(), NtStatus::INVALID_PARAMETER),
+            None => (elements, NtStatus::SUCCESS),
+        };
+    let locks = elements
+        .iter()
+        .map(|element| {
+            if !element.flags.is_valid() {
+                return Err(NtStatus::INVALID_PARAMETER);
+            }
+            Ok(Lock { range: range(element)?, exclusive: element.flags.contains(LockFlags::EXCLUSIVE_LOCK) })
+        })
+        .collect::<Result<Vec<Lock>, NtStatus>>()?;
+    let on_conflict = match (waits, last) {
+        (true, true) => OnConflict::Wait,
+        // In the middle of a compound nothing may wait for what may never come (3.3.5.2.7.2).
+        (true, false) => OnConflict::Refuse(NtStatus::INTERNAL_ERROR),
+        (false, _) => OnConflict::Refuse(NtStatus::LOCK_NOT_GRANTED),
+    };
+    Ok((Asked::Lock(locks, on_conflict), status))
+}
+
+/// Unlocks up to the first element that is not one, and keeps what was done (3.3.5.14.1). FAIL_IMMEDIATELY does not go with
+/// UNLOCK (2.2.26.1).
+fn parse_unlocks(elements: &[LockElement]) -> Result<(Asked, NtStatus), NtStatus> {
+    let mut ranges = Vec::with_capacity(elements.len());
+    for element in elements {
+        let verdict = match element.flags {
+            LockFlags::UNLOCK => range(element),
+            _ => Err(NtStatus::INVALID_PARAMETER),
+        };
+        match verdict {
+            Ok(range) => ranges.push(range),
+            Err(status) if ranges.is_empty() => return Err(status),
+            Err(status) => return Ok((Asked::Unlock(ranges), status)),
+        }
+    }
+    Ok((Asked::Unlock(ranges), NtStatus::SUCCESS))
+}
+
+fn range(element: &LockElement) -> Result<Range, NtStatus> {
+    Range::new(element.offset, element.length).ok_or(NtStatus::INVALID_LOCK_RANGE)
+}
