@@ -8,8 +8,10 @@ use harness::run::Entry;
 pub mod credits;
 pub mod harness;
 pub mod locks;
+pub mod notify;
 pub mod session;
 pub mod two_shards;
 
 /// Every model.
-pub const MODELS: &[Entry] = &[credits::ENTRY, locks::ENTRY, session::ENTRY, two_shards::ENTRY];
+pub const MODELS: &[Entry] =
+    &[credits::ENTRY, locks::ENTRY, notify::ENTRY, session::ENTRY, two_shards::ENTRY];

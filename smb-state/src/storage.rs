@@ -422,9 +422,10 @@ pub enum StorageOp<B = BufferId> {
         /// The stream.
         handle: Handle,
     },
-    /// Wait until something other than this driver's own requests changes what is in a directory. Answer, as late as that:
-    /// [`StorageReply::Changed`]; what changes from then on is kept until the handle watches again. Or, after
-    /// [`StorageOp::Unwatch`]: [`StorageReply::Done`].
+    /// Wait until something other than this driver's own requests changes what is in a directory. Answer, the first time
+    /// that a handle watches, at once: [`StorageReply::Changed`] with no changes; from then on what happens is kept. After
+    /// that, as soon as there is something: the same with it, however late that is; or, after [`StorageOp::Unwatch`]:
+    /// [`StorageReply::Done`].
     Watch {
         /// The directory; it watches at most once at a time.
         handle: Handle,

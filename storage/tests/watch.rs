@@ -80,35 +80,9 @@ impl World {
     /// Begins to watch: from now on nothing is missed.
     fn begin(&self, tree: bool) -> Handle {
         let directory = self.client.find("Dir");
-        let first = self.watch(directory.handle, tree);
-        let probe = self.path("probe");
-        while first.recv_timeout(SHORT).is_err() {
-            // Whoever comes too early is not seen.
-            let _ = fs::remove_dir(&probe);
-            fs::create_dir(&probe).unwrap();
-        }
-        let _ = fs::remove_dir(&probe);
-        self.settle(directory.handle, tree);
+        let listens = self.watch(directory.handle, tree).recv_timeout(LONG).unwrap();
+        assert_eq!(listens, StorageReply::Changed(LocalNews::Changes(Vec::new())));
         directory.handle
-    }
-
-    /// Takes what is still to come.
-    fn settle(&self, handle: Handle, tree: bool) {
-        let marker = self.path("settled");
-        fs::create_dir(&marker).unwrap();
-        fs::remove_dir(&marker).unwrap();
-        let mut done = false;
-        while !done {
-            let Ok(StorageReply::Changed(LocalNews::Changes(changes))) =
-                self.watch(handle, tree).recv_timeout(LONG)
-            else {
-                panic!("nothing came")
-            };
-            done = changes.iter().any(|change| {
-                (change.change.action, change.change.name.to_string())
-                    == (Action::REMOVED, "settled".to_owned())
-            });
-        }
     }
 }
 

@@ -19,6 +19,8 @@ pub(crate) struct Listening {
     handle: Handle,
     requester: Requester,
     tree: bool,
+    /// Storage has not said yet that it listens.
+    first: bool,
 }
 
 fn requester(open: &Open, connection: ConnectionId) -> Requester {
@@ -26,17 +28,23 @@ fn requester(open: &Open, connection: ConnectionId) -> Requester {
 }
 
 impl Shard {
-    /// A watch is known to every shard: from now on it hears of local changes too.
-    pub(super) fn begin_listening(&mut self, id: OpenId, origin: Option<Origin>, turn: &mut Turn<'_>) {
-        let Some(watch) = self.watching.watches.get_mut(&id) else { return };
-        let Some(open) = self.opens.get_mut(&id).filter(|open| open.caps.local_changes) else { return };
+    /// A watch is known to every shard; it is to hear of local changes too. `false` if nobody could tell.
+    pub(super) fn begin_listening(
+        &mut self,
+        id: OpenId,
+        origin: Option<Origin>,
+        turn: &mut Turn<'_>,
+    ) -> bool {
+        let Some(watch) = self.watching.watches.get_mut(&id) else { return false };
+        let Some(open) = self.opens.get_mut(&id).filter(|open| open.caps.local_changes) else { return false };
         // Its first request may have been given up already.
         let connection = origin.map_or(ConnectionId(0), |origin| origin.connection);
         watch.listening = true;
         open.outstanding.begin(Ticket::UNCOUNTED);
         let tree = watch.watcher.tree.is_some();
         let (handle, requester) = (open.handle, requester(open, connection));
-        self.listen(Listening { open: id, handle, requester, tree }, turn);
+        self.listen(Listening { open: id, handle, requester, tree, first: true }, turn);
+        true
     }
 
     fn listen(&mut self, listening: Listening, turn: &mut Turn<'_>) {
@@ -58,8 +66,16 @@ impl Shard {
         clippy::wildcard_enum_match_arm,
         reason = "an answer of another kind is the driver's fault, whatever kind it is"
     )]
-    pub(crate) fn on_local_news(&mut self, listening: Listening, reply: StorageReply, turn: &mut Turn<'_>) {
+    pub(crate) fn on_local_news(
+        &mut self,
+        mut listening: Listening,
+        reply: StorageReply,
+        turn: &mut Turn<'_>,
+    ) {
         let id = listening.open;
+        if std::mem::take(&mut listening.first) {
+            self.watch_is_heard(id, turn);
+        }
         let kept_max = self.limits.notify_bytes_max as usize;
         let Some(watch) = self.watching.watches.get_mut(&id).filter(|watch| watch.listening) else {
             return self.outstanding_done(id, Ticket::UNCOUNTED, turn);

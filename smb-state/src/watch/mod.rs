@@ -1,8 +1,8 @@
 //! Change notification (MS-SMB2 3.3.5.19; MS-FSA 2.1.4.1, 2.1.5.11).
 //!
 //! ```text
-//! first CHANGE_NOTIFY --> Telling each shard --> AskingFile --> Watching --> gone with the open
-//!                            | Refused               | delete pending      '-- directory deleted --> gone
+//! first CHANGE_NOTIFY --> Telling each shard --> AskingFile --> [Listening] --> Watching --> gone with the open
+//!                            | Refused               | delete pending             '-- directory deleted --> gone
 //! ```
 //! A watch belongs to an open of a directory and lives where the open does. Its first request fixes what is watched; from
 //! then on changes are kept for the open, also while no request is pending, up to a bound. Beyond it they are forgotten and
@@ -307,11 +307,28 @@ impl Shard {
         if matches!(watch.stage, Stage::Ended(_)) {
             return self.forget_watch(registering, turn);
         }
-        watch.stage = Stage::Watching;
         let first = watch.requests.front().map(|pending| pending.origin);
-        watch.requests.iter().for_each(|pending| tell_waiting(pending, turn));
-        self.begin_listening(registering.open, first, turn);
-        self.outstanding_done(registering.open, Ticket::UNCOUNTED, turn);
+        if !self.begin_listening(registering.open, first, turn) {
+            self.watch_is_heard(registering.open, turn);
+        }
+    }
+
+    /// Nothing is missed any more: whoever waits is told that he does.
+    fn watch_is_heard(&mut self, open: OpenId, turn: &mut Turn<'_>) {
+        let Some(watch) = self.watching.watches.get_mut(&open) else { return };
+        match watch.stage {
+            Stage::Registering => {
+                watch.stage = Stage::Watching;
+                watch.requests.iter().for_each(|pending| tell_waiting(pending, turn));
+                self.outstanding_done(open, Ticket::UNCOUNTED, turn);
+            }
+            Stage::Ended(_) => {
+                self.end_listening(open, turn);
+                let told = self.config.shards.max(1);
+                self.forget_watch(Registering { open, told }, turn);
+            }
+            Stage::Watching => {}
+        }
     }
 
     /// A watch ended before every shard knew of it.

@@ -2,7 +2,7 @@
 //!
 //! inotify does not say who changed something, so this driver's own requests are told apart by order: while anything is
 //! watched, a request that changes names or attributes reads what is queued, does its work, and reads again, all under one
-//! lock. What comes in between under a name that the request concerns is its own and is kept quiet; the core tells of it. The
+//! lock. (One that was under way when the first watch began is not, and may be told.) What comes in between under a name that the request concerns is its own and is kept quiet; the core tells of it. The
 //! kernel queues events before the system call returns, so nothing of a request's own comes later.
 //!
 //! Data that another process writes is told when it closes the file: events of each write would have to be told apart from
@@ -446,11 +446,14 @@ impl Volume {
         let outcome = self.watch_in(&mut state, handle, tree);
         let mut answers = Vec::new();
         match (outcome, state.watches.get_mut(&handle)) {
-            (Ok(()), Some(watch)) => {
+            (Ok(true), _) => {
+                answers.push((completion, StorageReply::Changed(LocalNews::Changes(Vec::new()))));
+            }
+            (Ok(false), Some(watch)) => {
                 watch.waiting = Some(completion);
                 answers.extend(watch.answer());
             }
-            (Ok(()), None) => answers.push((completion, StorageReply::Done)),
+            (Ok(false), None) => answers.push((completion, StorageReply::Done)),
             (Err(fault), _) => answers.push((completion, reply(Err(fault)))),
         }
         self.count_watches(&state);
@@ -458,13 +461,14 @@ impl Volume {
         answer(answers);
     }
 
-    fn watch_in(self: &Arc<Self>, state: &mut State, handle: Handle, tree: bool) -> Outcome<()> {
+    /// Whether the watch is new.
+    fn watch_in(self: &Arc<Self>, state: &mut State, handle: Handle, tree: bool) -> Outcome<bool> {
         if state.ended.contains(&handle) {
-            return Ok(());
+            return Ok(false);
         }
         match state.watches.get(&handle) {
             Some(watch) if watch.waiting.is_some() => return Err(NtStatus::INVALID_PARAMETER.into()),
-            Some(_) => return Ok(()),
+            Some(_) => return Ok(false),
             None => {}
         }
         let node = self.handles.get(handle)?;
@@ -476,7 +480,7 @@ impl Volume {
             let thread = std::thread::Builder::new().name("local-changes".to_owned());
             state.listens = thread.spawn(move || listen(&volume, &queue)).is_ok();
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Ends a watch; on a thread that may wait.

@@ -400,9 +400,12 @@ fn what_local_processes_change_is_told() {
     let mut world = locally_watched();
     let directory = world.open_directory();
     let actions = world.send(notify_request(directory, NAMES, true, 1000));
-    assert_eq!(response(&actions).status, NtStatus::PENDING);
+    assert!(responses(&actions).is_empty(), "nothing may be missed once the client hears that it waits");
     let (token, op) = submitted(&actions);
     assert_eq!(op, StorageOp::Watch { handle: Handle(DIRECTORY * 10), tree: true });
+    let actions = world.answer(token, StorageReply::Changed(LocalNews::Changes(Vec::new())));
+    assert_eq!(response(&actions).status, NtStatus::PENDING);
+    let (token, _) = submitted(&actions);
     let changes = vec![
         local(Happened::MODIFIED, "a", CompletionFilter::SIZE),
         local(Happened::ADDED, r"sub\b", CompletionFilter::FILE_NAME),
@@ -432,6 +435,8 @@ fn a_directory_that_a_local_process_removes_ends_its_watch() {
     let mut world = locally_watched();
     let directory = world.open_directory();
     let (token, _) = submitted(&world.send(notify_request(directory, NAMES, false, 1000)));
+    let listens = StorageReply::Changed(LocalNews::Changes(Vec::new()));
+    let (token, _) = submitted(&world.answer(token, listens));
     let actions = world.answer(token, StorageReply::Changed(LocalNews::Gone));
     assert_eq!(response(&actions).status, NtStatus::DELETE_PENDING);
     assert!(submits(&actions).is_empty());
@@ -439,4 +444,23 @@ fn a_directory_that_a_local_process_removes_ends_its_watch() {
     assert!(matches!(op, StorageOp::Close { .. }));
     world.answer(close, StorageReply::Done);
     assert!(world.shard.waits.is_empty() && world.shard.opens.is_empty());
+}
+
+#[test]
+fn a_close_before_storage_listens_leaves_nothing() {
+    let mut world = locally_watched();
+    let directory = world.open_directory();
+    let (token, _) = submitted(&world.send(notify_request(directory, NAMES, false, 1000)));
+    let actions = world.send(close_request(directory));
+    assert_eq!(response(&actions).status, NtStatus::NOTIFY_CLEANUP);
+    let listens = StorageReply::Changed(LocalNews::Changes(Vec::new()));
+    let actions = world.answer(token, listens);
+    let asked = submits(&actions);
+    let [(unwatch, StorageOp::Unwatch { .. }), (close, StorageOp::Close { .. })] = asked.as_slice() else {
+        panic!("{actions:?}")
+    };
+    world.answer(*unwatch, StorageReply::Done);
+    assert_eq!(response(&world.answer(*close, StorageReply::Done)).status, NtStatus::SUCCESS);
+    assert!(world.shard.waits.is_empty() && world.shard.opens.is_empty());
+    assert_eq!(world.shard.holdings().watches, (0, 0));
 }
