@@ -27,6 +27,7 @@ mod access;
 mod directories;
 mod extents;
 mod locks;
+mod negotiate_answer;
 mod notify;
 mod times;
 
