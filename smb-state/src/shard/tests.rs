@@ -29,6 +29,7 @@ mod channel_sequence;
 mod directories;
 mod extents;
 mod locks;
+mod negotiate_answer;
 mod notify;
 mod streams;
 mod times;
