@@ -9,6 +9,7 @@ use smb_proto::command::negotiate::Dialect;
 use smb_state::config::Limits;
 use toml::Spanned;
 
+use crate::cli::Crypto;
 use crate::directory::Strangers;
 use crate::failure::{About, Failure, Outcome};
 
@@ -26,6 +27,7 @@ pub(crate) struct Settings {
     pub(crate) signing_required: bool,
     pub(crate) strangers: Strangers,
     pub(crate) encryption: Encryption,
+    pub(crate) crypto: Crypto,
     pub(crate) dialects: (Dialect, Dialect),
     pub(crate) limits: Limits,
     pub(crate) shares: Vec<ShareSettings>,
@@ -43,6 +45,7 @@ impl Default for Settings {
             signing_required: false,
             strangers: Strangers::default(),
             encryption: Encryption::Possible,
+            crypto: Crypto::default(),
             dialects: (Dialect::SMB_2_0_2, Dialect::SMB_3_1_1),
             limits: Limits::default(),
             shares: Vec::new(),
@@ -107,6 +110,7 @@ struct ServerSection {
     #[serde(default)]
     guests: bool,
     encryption: Option<Spanned<Encryption>>,
+    crypto: Option<Crypto>,
     dialect_min: Option<Spanned<String>>,
     dialect_max: Option<Spanned<String>>,
 }
@@ -215,6 +219,7 @@ fn parse(text: &str, directory: &Path) -> Result<Settings, Wrong> {
         signing_required: matches!(server.signing, Some(Signing::Required)),
         strangers: Strangers { anonymous: server.anonymous, guests: server.guests },
         encryption,
+        crypto: server.crypto.unwrap_or_default(),
         dialects,
         limits: limits(&source, file.limits)?,
         shares: shares(&source, file.share, encryption, directory)?,
@@ -457,6 +462,7 @@ mod tests {
             users_file = "/etc/users"
             signing = "possible"
             encryption = "required"
+            crypto = "portable"
             dialect_min = "3.0"
             dialect_max = "3.1.1"
             [limits]
@@ -488,7 +494,7 @@ mod tests {
         assert_eq!(settings.state_dir, Some("/var/state".into()));
         assert_eq!(settings.users_file, Some("/etc/users".into()));
         assert!(!settings.signing_required);
-        assert_eq!(settings.encryption, Encryption::Required);
+        assert_eq!((settings.encryption, settings.crypto), (Encryption::Required, Crypto::Portable));
         assert_eq!(settings.dialects, (Dialect::SMB_3_0, Dialect::SMB_3_1_1));
         let limits = Limits {
             connections_max: 10,

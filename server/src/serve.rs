@@ -7,17 +7,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crypto_fast::Fast;
 use runtime_tokio::{BlockingPool, Bounds, Server, ServerConfig, ServerHandle};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use smb_proto::auth::AcceptorConfig;
 use smb_proto::command::ioctl::NetworkInterface;
-use smb_proto::crypto::{CipherAlgorithm, Portable, SigningAlgorithm};
+use smb_proto::crypto::{CipherAlgorithm, Portable, Provider, SigningAlgorithm};
 use smb_state::config::{Config, Encryption as CoreEncryption};
 use smb_state::event::Admin;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use zeroize::Zeroizing;
 
-use crate::cli::ServeArguments;
+use crate::cli::{Crypto, ServeArguments};
 use crate::config::{self, Encryption, Settings, ShareSettings};
 use crate::directory::Directory;
 use crate::failure::{About, Failure, Outcome};
@@ -56,7 +57,7 @@ pub(crate) fn run(arguments: &ServeArguments) -> Outcome<()> {
         names: names(&name),
         volumes: site.volumes(),
         users: Arc::clone(&directory) as _,
-        provider: Arc::new(Portable),
+        provider: provider(settings.crypto),
         cores: cores(&settings),
         bounds: Bounds::default(),
     })?;
@@ -87,6 +88,7 @@ fn settings(arguments: &ServeArguments) -> Outcome<Settings> {
         settings.interfaces.clone_from(&arguments.interface);
     }
     settings.cores = arguments.cores.or(settings.cores);
+    settings.crypto = arguments.crypto.unwrap_or(settings.crypto);
     Ok(settings)
 }
 
@@ -167,6 +169,13 @@ fn core_config(settings: &Settings, start: &Start, shares: Vec<smb_state::config
 fn interfaces(settings: &Settings, listening: &[SocketAddr]) -> Vec<NetworkInterface> {
     let listening: Vec<IpAddr> = listening.iter().map(SocketAddr::ip).collect();
     interfaces::advertised(&settings.interfaces, &listening)
+}
+
+fn provider(crypto: Crypto) -> Arc<dyn Provider> {
+    match crypto {
+        Crypto::Fast => Arc::new(Fast),
+        Crypto::Portable => Arc::new(Portable),
+    }
 }
 
 fn cores(settings: &Settings) -> usize {

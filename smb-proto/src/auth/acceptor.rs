@@ -54,6 +54,20 @@ pub struct AcceptorConfig {
     pub dns_domain: String,
 }
 
+impl AcceptorConfig {
+    /// The names of a server that is in no domain and has one name.
+    #[must_use]
+    pub fn standalone(name: &str) -> Self {
+        let (upper, lower) = (name.to_uppercase(), name.to_lowercase());
+        Self {
+            netbios_computer: upper.clone(),
+            netbios_domain: upper,
+            dns_computer: lower.clone(),
+            dns_domain: lower,
+        }
+    }
+}
+
 /// What a step needs from outside.
 #[derive(Clone, Copy, Debug)]
 pub struct StepInputs {
