@@ -7,12 +7,16 @@ use smb_state::action::Output;
 use smb_state::endpoint::surroundings::Surroundings;
 use smb_state::endpoint::{Endpoint, Outbox};
 
-use crate::driver::Hub;
+use crate::common::Common;
 
 /// Carries out one output. Authentication is computed right here: it takes microseconds, and users are in memory.
-pub(crate) fn carry_out(hub: &Hub, endpoint: &mut Endpoint, output: Output, outbox: &mut Outbox) {
-    let mut around =
-        Surroundings { buffers: &hub.buffers, users: &*hub.users, random: &mut fill_random, now: now() };
+pub fn carry_out(common: &Common, endpoint: &mut Endpoint, output: Output, outbox: &mut Outbox) {
+    let mut around = Surroundings {
+        buffers: &common.buffers,
+        users: &*common.users,
+        random: &mut fill_random,
+        now: now(),
+    };
     endpoint.carry_out(output, &mut around, outbox);
 }
 
