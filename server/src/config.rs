@@ -4,14 +4,18 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use runtime::Cores;
 use serde::Deserialize;
 use smb_proto::command::negotiate::Dialect;
 use smb_state::config::Limits;
 use toml::Spanned;
 
-use crate::cli::Crypto;
+use crate::cli::{Crypto, RuntimeKind};
 use crate::directory::Strangers;
 use crate::failure::{About, Failure, Outcome};
+
+/// Threads at most, and processors that can be named.
+const CORES_MAX: usize = 1024;
 
 /// What a server is run with, from the command line or a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +24,9 @@ pub(crate) struct Settings {
     pub(crate) listen: Vec<SocketAddr>,
     /// Empty: what is listened on.
     pub(crate) interfaces: Vec<IpAddr>,
-    pub(crate) cores: Option<u16>,
+    /// None: one per processor, not bound.
+    pub(crate) cores: Option<Cores>,
+    pub(crate) runtime: RuntimeKind,
     pub(crate) name: Option<String>,
     pub(crate) state_dir: Option<PathBuf>,
     pub(crate) users_file: Option<PathBuf>,
@@ -39,6 +45,7 @@ impl Default for Settings {
             listen: Vec::new(),
             interfaces: Vec::new(),
             cores: None,
+            runtime: RuntimeKind::default(),
             name: None,
             state_dir: None,
             users_file: None,
@@ -100,7 +107,8 @@ struct File {
 struct ServerSection {
     listen: Option<Vec<Spanned<String>>>,
     interfaces: Option<Vec<Spanned<String>>>,
-    cores: Option<Spanned<u16>>,
+    cores: Option<Spanned<CoresSetting>>,
+    runtime: Option<RuntimeKind>,
     name: Option<Spanned<String>>,
     state_dir: Option<PathBuf>,
     users_file: Option<PathBuf>,
@@ -113,6 +121,14 @@ struct ServerSection {
     crypto: Option<Crypto>,
     dialect_min: Option<Spanned<String>>,
     dialect_max: Option<Spanned<String>>,
+}
+
+/// `cores = 4` or `cores = "0-3"`.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "cores must be a number, or a list of processors like \"0-3\"")]
+enum CoresSetting {
+    Count(u64),
+    List(String),
 }
 
 #[derive(Default, Deserialize)]
@@ -213,6 +229,7 @@ fn parse(text: &str, directory: &Path) -> Result<Settings, Wrong> {
             .map(|address| parse_interface(&source, &address))
             .collect::<Result<_, _>>()?,
         cores: server.cores.map(|cores| check_cores(&source, &cores)).transpose()?,
+        runtime: server.runtime.unwrap_or_default(),
         name: server.name.map(|name| check_name(&source, name)).transpose()?,
         state_dir: server.state_dir.map(|path| directory.join(path)),
         users_file: server.users_file.map(|path| directory.join(path)),
@@ -236,10 +253,39 @@ fn parse_interface(source: &Source<'_>, text: &Spanned<String>) -> Result<IpAddr
     text.get_ref().parse().map_err(wrong)
 }
 
-fn check_cores(source: &Source<'_>, cores: &Spanned<u16>) -> Result<u16, Wrong> {
-    match *cores.get_ref() {
-        number @ 1..=1024 => Ok(number),
-        _ => Err(source.wrong(cores.span(), "cores must be from 1 to 1024")),
+fn check_cores(source: &Source<'_>, cores: &Spanned<CoresSetting>) -> Result<Cores, Wrong> {
+    let parsed = match cores.get_ref() {
+        CoresSetting::Count(count) => parse_cores(&count.to_string()),
+        CoresSetting::List(list) => parse_cores(list),
+    };
+    parsed.map_err(|cause| source.wrong(cores.span(), cause))
+}
+
+/// A number of threads, or a list of processors: numbers and ranges. One processor alone is written as a range, `2-2`.
+pub(crate) fn parse_cores(text: &str) -> Result<Cores, String> {
+    let number = |text: &str| text.parse::<usize>().ok();
+    if let Some(count) = number(text) {
+        return match count {
+            1..=CORES_MAX => Ok(Cores::Count(count)),
+            _ => Err(format!("cores must be from 1 to {CORES_MAX}")),
+        };
+    }
+    let mut processors = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let range =
+            number(first).zip(number(last)).filter(|(first, last)| first <= last && *last < CORES_MAX);
+        let Some((first, last)) = range else {
+            return Err(format!("\"{part}\" is no processor (0 to {}) and no range of them", CORES_MAX - 1));
+        };
+        processors.extend(first..=last);
+    }
+    let mut sorted = processors.clone();
+    sorted.sort_unstable();
+    sorted.dedup();
+    match sorted.len() == processors.len() {
+        true => Ok(Cores::Pinned(processors)),
+        false => Err("a processor is listed twice".into()),
     }
 }
 
@@ -446,7 +492,7 @@ mod tests {
             .map(|line| line.strip_prefix("# ").filter(|line| line.contains(" = ")).unwrap_or(line).into())
             .collect();
         let settings = parsed(&all.join("\n")).unwrap();
-        assert_eq!((settings.listen.len(), settings.cores), (2, Some(4)));
+        assert_eq!((settings.listen.len(), settings.cores), (2, Some(Cores::Count(4))));
     }
 
     #[test]
@@ -456,7 +502,8 @@ mod tests {
             [server]
             listen = ["0.0.0.0:445", "[::]:445"]
             interfaces = ["192.0.2.1", "2001:db8::1"]
-            cores = 4
+            cores = "0-1"
+            runtime = "glommio"
             name = "FILES-1"
             state_dir = "var/state"
             users_file = "/etc/users"
@@ -490,7 +537,8 @@ mod tests {
         assert_eq!(settings.listen, ["0.0.0.0:445".parse().unwrap(), "[::]:445".parse().unwrap()]);
         let interfaces: [IpAddr; 2] = ["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
         assert_eq!(settings.interfaces, interfaces);
-        assert_eq!((settings.cores, settings.name.as_deref()), (Some(4), Some("FILES-1")));
+        assert_eq!(settings.cores, Some(Cores::Pinned(vec![0, 1])));
+        assert_eq!((settings.runtime, settings.name.as_deref()), (RuntimeKind::Glommio, Some("FILES-1")));
         assert_eq!(settings.state_dir, Some("/var/state".into()));
         assert_eq!(settings.users_file, Some("/etc/users".into()));
         assert!(!settings.signing_required);
@@ -529,6 +577,8 @@ mod tests {
             ("[server]\ndialect_min = \"3.0\"\ndialect_max = \"2.1\"\n".to_owned() + share, 3, "above"),
             ("[server]\nencryption = \"required\"\ndialect_max = \"2.1\"\n".to_owned() + share, 2, "below"),
             ("[server]\ncores = 0\n".to_owned() + share, 2, "cores"),
+            ("[server]\ncores = \"0-x\"\n".to_owned() + share, 2, "no processor"),
+            ("[server]\nruntime = \"smol\"\n".to_owned() + share, 2, "unknown variant `smol`"),
             ("[server]\nname = \"has space\"\n".to_owned() + share, 2, "name"),
             ("[limits]\ncredits = 0\n".to_owned() + share, 2, "from 1 to 65535"),
             ("[limits]\nio_size = 65537\n".to_owned() + share, 2, "multiple"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use verification::peer::PeerKind;
+use verification::peer::{PeerKind, Runtime};
 use verification::report::Totals;
 use verification::{bench, count, fuzz, hostile, install, interop, kernel_client, torture, workspace};
 
@@ -34,6 +34,9 @@ enum Command {
         /// The server under test; against smbd the results are compared with Samba's column instead of the ledger
         #[arg(long, value_enum, default_value = "leasehold")]
         peer: PeerKind,
+        /// What drives leasehold
+        #[arg(long, value_enum, value_name = "RUNTIME")]
+        runtime: Option<Runtime>,
         /// Print each test's result as it ends
         #[arg(long)]
         print_results: bool,
@@ -52,6 +55,9 @@ enum Command {
         /// The server under test
         #[arg(long, value_enum, default_value = "leasehold")]
         peer: PeerKind,
+        /// What drives leasehold
+        #[arg(long, value_enum, value_name = "RUNTIME")]
+        runtime: Option<Runtime>,
     },
     /// Speed, processor time and memory beside smbd's, as a Markdown table
     Bench {
@@ -97,6 +103,9 @@ enum Command {
         /// Run only checks whose name contains one of these
         #[arg(long, value_name = "TEXT", num_args = 1..)]
         filter: Vec<String>,
+        /// What drives leasehold
+        #[arg(long, value_enum, value_name = "RUNTIME")]
+        runtime: Option<Runtime>,
     },
     /// Bad input: the targets of verification/fuzz under a fuzzing engine, with executions and CPU time of each
     Fuzz {
@@ -146,8 +155,9 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<Option<Totals>> {
     match command {
         Command::Test { pool } => Ok(Some(test_everything(usize::from(pool.workers)))),
-        Command::Torture { pool, filter, peer, print_results, keep_output, write_ledger } => {
+        Command::Torture { pool, filter, peer, runtime, print_results, keep_output, write_ledger } => {
             install::ensure(&[install::SMBTORTURE])?;
+            let peer = peer.on(runtime);
             peer.prepare()?;
             let options = torture::Options {
                 peer,
@@ -159,7 +169,8 @@ fn run(command: Command) -> Result<Option<Totals>> {
             };
             torture::run(&options).map(Some)
         }
-        Command::Interop { filter, peer } => {
+        Command::Interop { filter, peer, runtime } => {
+            let peer = peer.on(runtime);
             peer.prepare()?;
             interop::run(peer, &filter).map(Some)
         }
@@ -181,9 +192,10 @@ fn run(command: Command) -> Result<Option<Totals>> {
             kernel_client::guest::run(&arguments);
             Ok(None)
         }
-        Command::Hostile { filter } => {
-            PeerKind::Leasehold.prepare()?;
-            hostile::run(&filter).map(Some)
+        Command::Hostile { filter, runtime } => {
+            let peer = PeerKind::Leasehold.on(runtime);
+            peer.prepare()?;
+            hostile::run(peer, &filter).map(Some)
         }
         Command::Fuzz { minutes_per_target, total_minutes, targets } => {
             let options = fuzz::Options {
@@ -210,7 +222,7 @@ fn test_everything(workers: usize) -> Totals {
     totals.stage("cargo test", workspace::cargo_test);
     totals.stage("instruction counts", || count::run(&[], false));
     totals.stage("bad input", fuzz::replay);
-    totals.stage("hostile peers", || hostile::run(&[]));
+    totals.stage("hostile peers", || hostile::run(PeerKind::Leasehold, &[]));
     totals.stage("interoperability", || interop::run(PeerKind::Leasehold, &[]));
     totals.stage("smbtorture", || torture::run(&torture::Options::all(PeerKind::Leasehold, workers)));
     totals
