@@ -7,9 +7,11 @@ use harness::run::Entry;
 
 pub mod credits;
 pub mod harness;
+pub mod leases;
 pub mod locks;
 pub mod session;
 pub mod two_shards;
 
 /// Every model.
-pub const MODELS: &[Entry] = &[credits::ENTRY, locks::ENTRY, session::ENTRY, two_shards::ENTRY];
+pub const MODELS: &[Entry] =
+    &[credits::ENTRY, leases::ENTRY, locks::ENTRY, session::ENTRY, two_shards::ENTRY];
