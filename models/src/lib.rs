@@ -9,9 +9,10 @@ pub mod credits;
 pub mod harness;
 pub mod leases;
 pub mod locks;
+pub mod notify;
 pub mod session;
 pub mod two_shards;
 
 /// Every model.
 pub const MODELS: &[Entry] =
-    &[credits::ENTRY, leases::ENTRY, locks::ENTRY, session::ENTRY, two_shards::ENTRY];
+    &[credits::ENTRY, leases::ENTRY, locks::ENTRY, notify::ENTRY, session::ENTRY, two_shards::ENTRY];

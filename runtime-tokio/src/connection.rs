@@ -159,7 +159,10 @@ impl Connection {
             match self.poll_read(context, &mut budget) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(ending)) => return Poll::Ready(ending),
-                Poll::Pending => break,
+                Poll::Pending => {
+                    self.acknowledge_part();
+                    break;
+                }
             }
         }
         match self.charge() {
@@ -263,6 +266,17 @@ impl Connection {
             self.unread.extend_from_slice(&bytes[taken..]);
             Poll::Ready(Ok(()))
         })
+    }
+
+    /// Lets a peer go on that sends a frame in small pieces and, by Nagle's rule, holds the next one back until it has
+    /// an acknowledgement: there is no answer yet that could carry it, and on its own the kernel takes 40 ms.
+    fn acknowledge_part(&self) {
+        #[cfg(target_os = "linux")]
+        if self.framer.in_frame()
+            && let Err(error) = self.stream.set_quickack(true)
+        {
+            tracing::debug!(connection = self.id.0, %error, "a part of a frame is acknowledged late");
+        }
     }
 
     /// Cuts `input` into frames and handles them until the turn is over or enough waits to be sent, but at least one.

@@ -81,6 +81,11 @@ impl Framer {
         self.body.take_if(|body| body.bytes.len() == body.length).map(|body| body.bytes)
     }
 
+    /// Whether a frame has begun to arrive.
+    pub(crate) fn in_frame(&self) -> bool {
+        self.prefix_len > 0 || self.body.is_some()
+    }
+
     /// Bytes of memory held.
     pub(crate) fn held(&self) -> usize {
         self.body.as_ref().map_or(0, |body| body.bytes.capacity())
@@ -132,8 +137,20 @@ mod tests {
                 }
                 assert_eq!(out, frames, "cut every {step} bytes");
                 assert_eq!(framer.held(), 0);
+                assert!(!framer.in_frame());
             }
         }
+    }
+
+    #[test]
+    fn a_frame_has_begun_with_its_first_byte() {
+        let mut framer = Framer::default();
+        for byte in [0, 0, 0, 2, 9] {
+            framer.push(&mut &[byte][..], TRUSTED).unwrap();
+            assert!(framer.in_frame());
+        }
+        assert!(framer.push(&mut &[9][..], TRUSTED).unwrap().is_some());
+        assert!(!framer.in_frame());
     }
 
     #[test]

@@ -27,6 +27,9 @@ pub(crate) struct Timers {
 struct Table {
     armed: BTreeMap<Timer, (Instant, Armed)>,
     order: BTreeSet<(Instant, Timer)>,
+    /// When the task looks again by itself. It may be woken for nothing then: many timers are stopped long before they run
+    /// out, and the next ones need not wake it.
+    looks_at: Option<Instant>,
 }
 
 impl Timers {
@@ -38,7 +41,7 @@ impl Timers {
     pub(crate) fn arm(&self, timer: Timer, armed: Armed, after: Duration) {
         let deadline = Instant::now() + after.min(FOREVER);
         let mut table = self.lock();
-        let first = table.order.first().is_none_or(|(earliest, _)| deadline < *earliest);
+        let first = table.looks_at.is_none_or(|at| deadline < at);
         if let Some((old, _)) = table.armed.insert(timer, (deadline, armed)) {
             table.order.remove(&(old, timer));
         }
@@ -63,6 +66,7 @@ impl Timers {
         let mut expired = Vec::new();
         while let Some((deadline, timer)) = table.order.first().copied() {
             if deadline > now || expired.len() == BATCH {
+                table.looks_at = Some(deadline);
                 return (expired, Some(deadline));
             }
             table.order.remove(&(deadline, timer));
@@ -70,6 +74,7 @@ impl Timers {
                 expired.push((timer, armed));
             }
         }
+        table.looks_at = None;
         (expired, None)
     }
 }
@@ -123,6 +128,28 @@ mod tests {
         timers.arm(timer, Armed(1), Duration::ZERO);
         timers.disarm(timer);
         assert_eq!(timers.expired(Instant::now()), (Vec::new(), None));
+    }
+
+    #[test]
+    fn the_task_is_woken_only_to_look_earlier() {
+        let timers = Timers::default();
+        let timer = |number| Timer::SessionExpiry(SessionId(number));
+        let is_woken = || std::pin::pin!(timers.earlier.notified()).as_mut().enable();
+        timers.arm(timer(1), Armed(1), Duration::from_secs(2));
+        assert!(is_woken(), "it waits for nothing");
+        let (_, next) = timers.expired(Instant::now());
+        assert!(next.is_some());
+        for number in 2..5 {
+            timers.disarm(timer(number - 1));
+            timers.arm(timer(number), Armed(1), Duration::from_secs(2));
+            assert!(!is_woken(), "it looks soon enough");
+        }
+        timers.arm(timer(5), Armed(1), Duration::from_secs(1));
+        assert!(is_woken());
+        let (expired, next) = timers.expired(Instant::now() + Duration::from_secs(9));
+        assert_eq!((expired.len(), next), (2, None));
+        timers.arm(timer(6), Armed(1), Duration::from_secs(100));
+        assert!(is_woken(), "it waits for nothing again");
     }
 
     #[test]

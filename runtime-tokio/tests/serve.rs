@@ -149,6 +149,29 @@ fn requests_are_answered_however_they_are_cut() {
     assert_eq!(server.shutdown(PATIENCE), Default::default());
 }
 
+/// A client that writes the length and the message apart and leaves Nagle's algorithm on, as some do. Without an
+/// acknowledgement of the length at once, each request takes the 40 ms that the kernel waits with it.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_client_that_sends_the_length_apart_does_not_wait() {
+    const EXCHANGES: u64 = 50;
+    let server = start(Limits::default(), Bounds::default());
+    let mut stream = connect(&server);
+    let mut exchange = |frame: &[u8]| {
+        stream.write_all(&frame[..4]).unwrap();
+        stream.write_all(&frame[4..]).unwrap();
+        read_frame(&mut stream);
+    };
+    exchange(&negotiate_frame());
+    let start = Instant::now();
+    for message_id in 1..=EXCHANGES {
+        exchange(&frame_of(CommandCode::Echo, message_id, |out| echo::Request.emit(out)));
+    }
+    let each = start.elapsed() / u32::try_from(EXCHANGES).unwrap();
+    assert!(each < Duration::from_millis(20), "{each:?} each");
+    assert_eq!(server.shutdown(PATIENCE), Default::default());
+}
+
 #[test]
 fn what_is_no_frame_ends_the_connection() {
     let server = start(Limits::default(), Bounds::default());

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Deserialize;
 
 /// An SMB 2/3 file server in user space.
 #[derive(Debug, Parser)]
@@ -50,12 +51,26 @@ pub(crate) struct ServeArguments {
     /// Threads that serve connections [default: one per processor].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) cores: Option<u16>,
+    /// Implementation of signing and encryption [default: fast].
+    #[arg(long, value_name = "PROVIDER")]
+    pub(crate) crypto: Option<Crypto>,
     /// Configuration file.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["path", "share", "user", "users_file", "read_only"])]
     pub(crate) config: Option<PathBuf>,
     /// How the log on standard error looks.
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     pub(crate) log_format: LogFormat,
+}
+
+/// Who implements signing and encryption; what goes over the wire is the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Crypto {
+    /// AWS-LC, where it is faster.
+    #[default]
+    Fast,
+    /// Rust alone.
+    Portable,
 }
 
 /// How log lines look.
@@ -128,6 +143,8 @@ mod tests {
     fn serve_takes_a_path_or_shares() {
         let simple = serve(&["/srv"]).unwrap();
         assert_eq!((simple.path, simple.log_format), (Some("/srv".into()), LogFormat::Human));
+        assert_eq!(simple.crypto, None);
+        assert_eq!(serve(&["/srv", "--crypto", "portable"]).unwrap().crypto, Some(Crypto::Portable));
         let many = serve(&[
             "--share",
             "a=/srv/a",
@@ -164,6 +181,7 @@ mod tests {
             &["--config", "x.toml", "--user", "ann"],
             &["--users-file", "x", "--user", "ann"],
             &["--log-format", "xml"],
+            &["--crypto", "openssl"],
         ] {
             assert!(serve(wrong).is_err(), "{wrong:?}");
         }

@@ -9,6 +9,8 @@ use smb_proto::command::negotiate::Dialect;
 use smb_state::config::Limits;
 use toml::Spanned;
 
+use crate::cli::Crypto;
+use crate::directory::Strangers;
 use crate::failure::{About, Failure, Outcome};
 
 /// What a server is run with, from the command line or a file.
@@ -23,7 +25,9 @@ pub(crate) struct Settings {
     pub(crate) state_dir: Option<PathBuf>,
     pub(crate) users_file: Option<PathBuf>,
     pub(crate) signing_required: bool,
+    pub(crate) strangers: Strangers,
     pub(crate) encryption: Encryption,
+    pub(crate) crypto: Crypto,
     pub(crate) dialects: (Dialect, Dialect),
     pub(crate) limits: Limits,
     pub(crate) shares: Vec<ShareSettings>,
@@ -39,7 +43,9 @@ impl Default for Settings {
             state_dir: None,
             users_file: None,
             signing_required: false,
+            strangers: Strangers::default(),
             encryption: Encryption::Possible,
+            crypto: Crypto::default(),
             dialects: (Dialect::SMB_2_0_2, Dialect::SMB_3_1_1),
             limits: Limits::default(),
             shares: Vec::new(),
@@ -56,6 +62,8 @@ pub(crate) struct ShareSettings {
     pub(crate) encrypt: bool,
     /// Listings leave out what the user may not read.
     pub(crate) access_based: bool,
+    /// Guests and anonymous clients may connect too, where the server lets them in.
+    pub(crate) guests: bool,
     /// `None`: every user.
     pub(crate) users: Option<Vec<String>>,
 }
@@ -97,7 +105,12 @@ struct ServerSection {
     state_dir: Option<PathBuf>,
     users_file: Option<PathBuf>,
     signing: Option<Signing>,
+    #[serde(default)]
+    anonymous: bool,
+    #[serde(default)]
+    guests: bool,
     encryption: Option<Spanned<Encryption>>,
+    crypto: Option<Crypto>,
     dialect_min: Option<Spanned<String>>,
     dialect_max: Option<Spanned<String>>,
 }
@@ -129,6 +142,8 @@ struct ShareSection {
     encrypt: Option<Spanned<bool>>,
     #[serde(default)]
     access_based_enumeration: bool,
+    #[serde(default)]
+    guests: bool,
     users: Option<Vec<Spanned<String>>>,
 }
 
@@ -202,7 +217,9 @@ fn parse(text: &str, directory: &Path) -> Result<Settings, Wrong> {
         state_dir: server.state_dir.map(|path| directory.join(path)),
         users_file: server.users_file.map(|path| directory.join(path)),
         signing_required: matches!(server.signing, Some(Signing::Required)),
+        strangers: Strangers { anonymous: server.anonymous, guests: server.guests },
         encryption,
+        crypto: server.crypto.unwrap_or_default(),
         dialects,
         limits: limits(&source, file.limits)?,
         shares: shares(&source, file.share, encryption, directory)?,
@@ -352,6 +369,7 @@ fn shares(
             read_only: section.read_only,
             encrypt,
             access_based: section.access_based_enumeration,
+            guests: section.guests,
             users,
         });
     }
@@ -410,6 +428,7 @@ mod tests {
             read_only: false,
             encrypt: false,
             access_based: false,
+            guests: false,
             users: None,
         };
         assert_eq!(settings, Settings { shares: vec![share], ..Settings::default() });
@@ -443,6 +462,7 @@ mod tests {
             users_file = "/etc/users"
             signing = "possible"
             encryption = "required"
+            crypto = "portable"
             dialect_min = "3.0"
             dialect_max = "3.1.1"
             [limits]
@@ -474,7 +494,7 @@ mod tests {
         assert_eq!(settings.state_dir, Some("/var/state".into()));
         assert_eq!(settings.users_file, Some("/etc/users".into()));
         assert!(!settings.signing_required);
-        assert_eq!(settings.encryption, Encryption::Required);
+        assert_eq!((settings.encryption, settings.crypto), (Encryption::Required, Crypto::Portable));
         assert_eq!(settings.dialects, (Dialect::SMB_3_0, Dialect::SMB_3_1_1));
         let limits = Limits {
             connections_max: 10,

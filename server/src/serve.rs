@@ -7,17 +7,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crypto_fast::Fast;
 use runtime_tokio::{BlockingPool, Bounds, Server, ServerConfig, ServerHandle};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use smb_proto::auth::AcceptorConfig;
 use smb_proto::command::ioctl::NetworkInterface;
-use smb_proto::crypto::{CipherAlgorithm, Portable, SigningAlgorithm};
+use smb_proto::crypto::{CipherAlgorithm, Portable, Provider, SigningAlgorithm};
 use smb_state::config::{Config, Encryption as CoreEncryption};
 use smb_state::event::Admin;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use zeroize::Zeroizing;
 
-use crate::cli::ServeArguments;
+use crate::cli::{Crypto, ServeArguments};
 use crate::config::{self, Encryption, Settings, ShareSettings};
 use crate::directory::Directory;
 use crate::failure::{About, Failure, Outcome};
@@ -40,7 +41,7 @@ pub(crate) fn run(arguments: &ServeArguments) -> Outcome<()> {
     raise_file_limit();
     let settings = settings(arguments)?;
     let (users, generated) = known_users(&settings, arguments)?;
-    let directory = Arc::new(Directory::new(users));
+    let directory = Arc::new(Directory::new(users, settings.strangers));
     let (start, note) = state::begin(settings.state_dir.as_deref())?;
     if let Some(note) = note {
         tracing::warn!("{note}");
@@ -56,7 +57,7 @@ pub(crate) fn run(arguments: &ServeArguments) -> Outcome<()> {
         names: names(&name),
         volumes: site.volumes(),
         users: Arc::clone(&directory) as _,
-        provider: Arc::new(Portable),
+        provider: provider(settings.crypto),
         cores: cores(&settings),
         bounds: Bounds::default(),
     })?;
@@ -87,6 +88,7 @@ fn settings(arguments: &ServeArguments) -> Outcome<Settings> {
         settings.interfaces.clone_from(&arguments.interface);
     }
     settings.cores = arguments.cores.or(settings.cores);
+    settings.crypto = arguments.crypto.unwrap_or(settings.crypto);
     Ok(settings)
 }
 
@@ -103,8 +105,8 @@ fn shares_of_command_line(arguments: &ServeArguments) -> Outcome<Vec<ShareSettin
         }
         let (read_only, path) = (arguments.read_only, path.clone());
         let name = name.into();
-        let (encrypt, access_based) = (false, false);
-        shares.push(ShareSettings { name, path, read_only, encrypt, access_based, users: None });
+        let (encrypt, access_based, guests) = (false, false, false);
+        shares.push(ShareSettings { name, path, read_only, encrypt, access_based, guests, users: None });
     }
     if shares.is_empty() {
         return Err(Failure::new("nothing to serve: give a directory, --share NAME=PATH or --config FILE"));
@@ -167,6 +169,13 @@ fn core_config(settings: &Settings, start: &Start, shares: Vec<smb_state::config
 fn interfaces(settings: &Settings, listening: &[SocketAddr]) -> Vec<NetworkInterface> {
     let listening: Vec<IpAddr> = listening.iter().map(SocketAddr::ip).collect();
     interfaces::advertised(&settings.interfaces, &listening)
+}
+
+fn provider(crypto: Crypto) -> Arc<dyn Provider> {
+    match crypto {
+        Crypto::Fast => Arc::new(Fast),
+        Crypto::Portable => Arc::new(Portable),
+    }
 }
 
 fn cores(settings: &Settings) -> usize {

@@ -10,8 +10,23 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("storage", &["smb-proto", "smb-state"]),
     ("models", &["smb-proto", "smb-state"]),
     ("runtime-tokio", &["smb-proto", "smb-state", "storage"]),
-    ("leasehold", &["smb-proto", "smb-state", "storage", "runtime-tokio"]),
-    ("verification", &["smb-proto", "smb-state", "storage", "runtime-tokio", "models", "leasehold"]),
+    ("crypto-fast", &["smb-proto"]),
+    ("leasehold", &["smb-proto", "smb-state", "storage", "runtime-tokio", "crypto-fast"]),
+    ("examples", &["smb-proto", "smb-state", "storage"]),
+    ("count", &["smb-proto", "smb-state", "storage", "crypto-fast"]),
+    (
+        "verification",
+        &[
+            "smb-proto",
+            "smb-state",
+            "storage",
+            "runtime-tokio",
+            "models",
+            "leasehold",
+            "crypto-fast",
+            "count",
+        ],
+    ),
 ];
 
 #[test]

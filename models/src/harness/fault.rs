@@ -35,6 +35,10 @@ pub enum Fault {
     SkipReplaceAsk,
     /// A reservation of a name of another shard is not given back.
     LoseFree,
+    /// News of a change does not reach another shard.
+    LoseNews,
+    /// A watch is not told to the other shard.
+    SkipWatch,
     /// A permit is not taken back, and the file is told that nothing is under way under it.
     SkipRestrict,
     /// The file is told too early that nothing is under way under a permit that was taken back.
@@ -77,6 +81,8 @@ impl Fault {
             Self::SkipFileAsk => "skip-file-ask",
             Self::SkipReplaceAsk => "skip-replace-ask",
             Self::LoseFree => "lose-free",
+            Self::LoseNews => "lose-news",
+            Self::SkipWatch => "skip-watch",
             Self::SkipRestrict => "skip-restrict",
             Self::EarlyDrained => "early-drained",
             Self::LoseDrained => "lose-drained",

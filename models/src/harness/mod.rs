@@ -520,6 +520,10 @@ impl World {
                 return self.mail_answer(to, *asker, Answer::Granted);
             }
             (Some(Fault::LoseFree), Message::AskNamespace(NamespaceAsk::Free(_), _)) => return,
+            (Some(Fault::LoseNews), Message::News { .. }) => return,
+            (Some(Fault::SkipWatch), Message::Watch { asker, .. }) => {
+                return self.mail_answer(to, *asker, Answer::Granted);
+            }
             (Some(fault), _) if self.post_of_locks(fault, from, to, &envelope) => return,
             _ => {}
         }

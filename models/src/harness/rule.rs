@@ -57,6 +57,8 @@ pub enum Rule {
     DeletePending,
     /// Every client-visible history is one of a server with a single shard that runs one request at a time.
     Linearizable,
+    /// S42: changes are told in order, and none is lost.
+    Notify,
     /// S63: at rest, nothing is held that nobody has.
     Residue,
 }

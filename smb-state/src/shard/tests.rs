@@ -30,7 +30,9 @@ mod channel_sequence;
 mod directories;
 mod extents;
 mod locks;
+mod negotiate_answer;
 mod notify;
+mod streams;
 mod times;
 
 const CONNECTION: ConnectionId = ConnectionId::new(ShardId(0), 1);

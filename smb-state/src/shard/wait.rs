@@ -17,6 +17,7 @@ use crate::response::Body;
 use crate::shard::{Shard, Turn};
 use crate::storage::{Resolved, StorageReply};
 use crate::watch::Registering;
+use crate::watch::local::Listening;
 use smb_proto::NtStatus;
 
 /// A wait: which machine goes on, and with what.
@@ -46,6 +47,8 @@ pub(crate) enum Wait {
     Disposed(Box<Disposing>),
     /// A shard, or the file, was told of a watch.
     Watch(Registering),
+    /// Storage waits for what local processes do in the directory of a watch.
+    Local(Box<Listening>),
     /// An open's write time becomes visible.
     TimesSettled(OpenId),
     CloseAttributes(Box<Closing>),
@@ -78,6 +81,7 @@ impl Wait {
             | Self::Acknowledge(_)
             | Self::Doom(_)
             | Self::Watch(_)
+            | Self::Local(_)
             | Self::TimesSettled(_)
             | Self::CloseAttributes(_)
             | Self::CloseDoomed(_)
@@ -106,6 +110,7 @@ impl Shard {
             }
             Wait::CloseEmpty(closing) => self.on_closing_empty(*closing, &reply, turn),
             Wait::CloseHandle(closing) => self.on_handle_closed(*closing, turn),
+            Wait::Local(listening) => self.on_local_news(*listening, reply, turn),
             Wait::Nothing => {
                 turn.release(payload_of(&reply));
                 debug_assert!(
@@ -147,6 +152,7 @@ impl Shard {
             Wait::CloseDoomed(closing) => self.on_closing_doomed(*closing, &answer, turn),
             Wait::CloseTold(closing) => self.on_close_told(*closing, &answer, turn),
             Wait::Nothing
+            | Wait::Local(_)
             | Wait::Request(_)
             | Wait::TimesSettled(_)
             | Wait::CloseAttributes(_)

@@ -446,3 +446,66 @@ fn a_connection_that_is_lost_takes_its_bind_with_it() {
     assert_eq!(pair.state(), before.as_ref());
     assert_eq!(released(&pair.authenticated(SECOND, pair.session, accepted("alice"))), [BufferId(9)]);
 }
+
+impl Pair {
+    /// Asks for a batch oplock as far as storage; answers what is asked there.
+    fn open_batch(&mut self, connection: ConnectionId, tree: TreeId, handle: u64) -> Actions {
+        let Command::Create(mut create) = create("a", CreateDisposition::OPEN) else { unreachable!() };
+        create.oplock_level = OplockLevel::BATCH;
+        let request = self.request(connection, self.session, Command::Create(create));
+        let request = Request { protection: Protection::Signed, tree, ..request };
+        let mut actions = self.send(connection, request);
+        while let [(token, op)] = submits(&actions)[..].to_vec().as_slice() {
+            let reply = if matches!(op, StorageOp::Resolve { .. }) {
+                StorageReply::Resolved(Resolved::Found(object("a", 5, handle)))
+            } else {
+                StorageReply::Attributes(attributes(5))
+            };
+            actions = self.step(ShardId(0), Event::Completed { token: *token, reply });
+        }
+        actions
+    }
+}
+
+fn breaks(actions: &Actions) -> Vec<(ConnectionId, crate::response::Notification)> {
+    actions
+        .iter()
+        .filter_map(|action| {
+            if let Action::Output(to, Output::Notify(notification)) = action {
+                return Some((*to, notification.clone()));
+            }
+            None
+        })
+        .collect()
+}
+
+#[test]
+fn a_break_that_was_told_on_a_lost_channel_is_told_again() {
+    let mut pair = Pair::with_session(config());
+    pair.accept(SECOND, offer());
+    pair.bound(SECOND);
+    assert_eq!(pair.works(FIRST), NtStatus::SUCCESS);
+    let tree = TreeId(1);
+    let granted = pair.open_batch(FIRST, tree, 50);
+    let Body::Create(create) = &response(&granted).body else { panic!("{granted:?}") };
+    assert_eq!(create.oplock_level, OplockLevel::BATCH);
+    let told = breaks(&pair.open_batch(SECOND, tree, 51));
+    let [(first, notification)] = told.as_slice() else { panic!("{told:?}") };
+    assert_eq!(*first, FIRST);
+    let again = pair.step(FIRST.shard(), Event::Disconnected { connection: FIRST });
+    assert_eq!(breaks(&again), [(SECOND, notification.clone())]);
+    let acknowledgment = smb_proto::command::oplock_break::OplockBreak {
+        oplock_level: OplockLevel::NONE,
+        file_id: create.file_id,
+    };
+    let command =
+        Command::OplockBreak(smb_proto::command::oplock_break::Acknowledgment::Oplock(acknowledgment));
+    let request = pair.request(SECOND, pair.session, command);
+    let actions = pair.send(SECOND, Request { protection: Protection::Signed, tree, ..request });
+    assert_eq!(responses(&actions)[0].status, NtStatus::SUCCESS);
+    // Nothing waits any more: nothing is told when the next channel goes.
+    pair.accept(THIRD, offer());
+    pair.bound(THIRD);
+    let last = pair.step(SECOND.shard(), Event::Disconnected { connection: SECOND });
+    assert_eq!(breaks(&last), []);
+}

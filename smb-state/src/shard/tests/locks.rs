@@ -353,6 +353,26 @@ fn a_lock_that_is_sent_again_takes_effect_once() {
 }
 
 #[test]
+fn a_lock_that_is_sent_again_while_it_waits_is_not_taken_twice() {
+    let (mut world, one, other) = two_opens();
+    let connection = world.shard.connections.get_mut(&CONNECTION).unwrap();
+    let Phase::Ready(negotiated) = &mut connection.phase else { panic!("not negotiated") };
+    negotiated.terms.multi_channel = true;
+    let sequence = |number, index| {
+        let lock_sequence = LockSequence::new(number, index);
+        Command::Lock(lock::Request { lock_sequence, file_id: other, locks: vec![element(0, 1, EXCLUSIVE)] })
+    };
+    assert_eq!(world.status(lock(one, 0, 10, EXCLUSIVE)), NtStatus::SUCCESS);
+    let waiting = world.send_waiting(sequence(1, 1));
+    assert_eq!(world.status(sequence(1, 1)), NtStatus::FILE_NOT_AVAILABLE);
+    let actions = world.send(lock(one, 0, 10, UNLOCK));
+    assert_eq!(ended(&actions)[1..], [(waiting, NtStatus::SUCCESS)]);
+    assert_eq!(world.status(sequence(1, 1)), NtStatus::SUCCESS, "it is known by now");
+    assert_eq!(world.status(lock(other, 0, 1, UNLOCK)), NtStatus::SUCCESS);
+    assert_eq!(world.status(lock(other, 0, 1, UNLOCK)), NtStatus::RANGE_NOT_LOCKED, "once");
+}
+
+#[test]
 fn a_lock_breaks_what_others_cache_and_keeps_them_from_caching() {
     let mut world = World::new().connected();
     let open = |world: &mut World, handle: u64, level: OplockLevel| {
