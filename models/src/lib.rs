@@ -7,6 +7,7 @@ use harness::run::Entry;
 
 pub mod credits;
 pub mod harness;
+pub mod leases;
 pub mod locks;
 pub mod notify;
 pub mod session;
@@ -14,4 +15,4 @@ pub mod two_shards;
 
 /// Every model.
 pub const MODELS: &[Entry] =
-    &[credits::ENTRY, locks::ENTRY, notify::ENTRY, session::ENTRY, two_shards::ENTRY];
+    &[credits::ENTRY, leases::ENTRY, locks::ENTRY, notify::ENTRY, session::ENTRY, two_shards::ENTRY];

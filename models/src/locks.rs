@@ -449,7 +449,7 @@ impl Model for Locks {
             seen.extend(world.run());
             let open = seen.into_iter().find_map(|seen| match seen {
                 Seen::Response(_, response) => client::opened(&response.body),
-                Seen::Audit(_) => None,
+                Seen::Notification(..) | Seen::Audit(_) => None,
             });
             Player {
                 client,

@@ -156,7 +156,7 @@ impl State {
                     self.open = client::opened(&response.body).or(self.open);
                 }
                 Seen::Response(_, response) => self.hear(&response),
-                Seen::Audit(_) => {}
+                Seen::Notification(..) | Seen::Audit(_) => {}
             }
         }
         self.check_rest();
@@ -229,7 +229,7 @@ impl Model for Notify {
         seen.extend(world.run());
         let directory = seen.into_iter().find_map(|seen| match seen {
             Seen::Response(_, response) => client::opened(&response.body),
-            Seen::Audit(_) => None,
+            Seen::Notification(..) | Seen::Audit(_) => None,
         });
         world.seed(self.bound.fault);
         vec![State {

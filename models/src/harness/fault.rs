@@ -21,7 +21,7 @@ pub enum Fault {
     KeepAfterFailure,
     /// Every user is taken for the same.
     OneUserForAll,
-    /// A session's expiry is lost.
+    /// A session's expiry, or the time-out of a break, is lost.
     NeverExpire,
     /// Keys are installed after the response that needs them.
     LateKeys,
@@ -53,6 +53,12 @@ pub enum Fault {
     SkipCheck,
     /// A file of another shard is not told that what waits there is given up.
     LoseWithdraw,
+    /// Notifications of breaks do not go out.
+    ForgetBreak,
+    /// A notification goes out before the response that the same step sends.
+    BreakOvertakes,
+    /// A lease's acknowledgment is accepted whatever it claims.
+    AcceptAnyAck,
 }
 
 impl Fault {
@@ -84,6 +90,9 @@ impl Fault {
             Self::SkipUnlockAsk => "skip-unlock-ask",
             Self::SkipCheck => "skip-check",
             Self::LoseWithdraw => "lose-withdraw",
+            Self::ForgetBreak => "forget-break",
+            Self::BreakOvertakes => "break-overtakes",
+            Self::AcceptAnyAck => "accept-any-ack",
         }
     }
 }

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use smb_proto::NtStatus;
-use smb_proto::command::oplock_break::OplockLevel;
+use smb_proto::command::oplock_break::{self, Acknowledgment, OplockLevel};
+use smb_proto::create_context::LeaseState;
 use smb_state::action::{Action, Audit, Output};
 use smb_state::config::{Config, Shared};
 use smb_state::event::{AuthOutcome, Peer};
@@ -21,7 +22,7 @@ use smb_state::ids::{
 use smb_state::message::{Address, Answer, Asker, Envelope, Message};
 use smb_state::namespace::NamespaceAsk;
 use smb_state::request::{Chain, Command, Protection};
-use smb_state::response::{Protect, Response};
+use smb_state::response::{Body, Notification, Protect, Response};
 use smb_state::storage::{StorageOp, StorageReply};
 use smb_state::timer::{Armed, Timer};
 use smb_state::{Event, Shard};
@@ -76,6 +77,8 @@ pub struct World {
     pub broken: Option<Broken>,
     grain: Grain,
     fault: Option<Fault>,
+    /// What acknowledgments claimed, for a fault that grants it.
+    greed: BTreeMap<(ConnectionId, MessageId), LeaseState>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -98,7 +101,7 @@ pub struct Wire {
     /// Requests without a final response.
     pub pending: BTreeSet<MessageId>,
     /// Requests that had an interim response.
-    interim: BTreeSet<MessageId>,
+    pub interim: BTreeSet<MessageId>,
     /// Requests that a CANCEL named.
     cancelled: BTreeSet<MessageId>,
     /// Credits that responses granted.
@@ -149,6 +152,8 @@ pub enum Proof {
 pub enum Seen {
     /// A response went out.
     Response(ConnectionId, Response),
+    /// A notification went out.
+    Notification(ConnectionId, Notification),
     /// An event for the log.
     Audit(Audit),
 }
@@ -172,6 +177,7 @@ impl World {
             broken: None,
             grain,
             fault: None,
+            greed: BTreeMap::new(),
         }
     }
 
@@ -260,7 +266,8 @@ impl World {
             Move::Deliver(from, to) => self.deliver(from, to, &mut seen),
             Move::Expire(timer) => {
                 if let Some((shard, armed)) = self.timers.remove(&timer)
-                    && !(self.fault == Some(Fault::NeverExpire) && matches!(timer, Timer::SessionExpiry(_)))
+                    && !(self.fault == Some(Fault::NeverExpire)
+                        && matches!(timer, Timer::SessionExpiry(_) | Timer::BreakAcknowledgment(..)))
                 {
                     self.step(shard, Event::Expired(timer, armed), &mut seen);
                 }
@@ -344,6 +351,12 @@ impl World {
             chain.first.session = *any;
             chain.first.protection = Protection::Signed;
         }
+        if self.fault == Some(Fault::AcceptAnyAck)
+            && let Command::OplockBreak(Acknowledgment::Lease(lease)) = &mut chain.first.command
+        {
+            self.greed.insert((connection, chain.first.message), lease.lease_state);
+            lease.lease_state = LeaseState::EMPTY;
+        }
         self.step(connection.shard(), Event::Request { connection, chain }, seen);
     }
 
@@ -401,7 +414,10 @@ impl World {
             return StorageReply::Failed(NtStatus::CANCELLED);
         }
         let buffer = match asked.op {
-            StorageOp::Read { .. } => self.payload(ConnectionId(0), MessageId(0)),
+            StorageOp::Read { handle, .. } => {
+                let content = self.volume.content(handle);
+                self.payload(ConnectionId(content >> 32), MessageId(content & 0xFF_FFFF))
+            }
             _ => BufferId(0),
         };
         match self.volume.perform(&asked.op, asked.made_by, buffer) {
@@ -437,6 +453,9 @@ impl World {
         if self.fault == Some(Fault::LateKeys) {
             // What was to be installed first comes last.
             actions.sort_by_key(|action| matches!(action, Action::Output(_, Output::InstallKeys { .. })));
+        }
+        if self.fault == Some(Fault::BreakOvertakes) {
+            actions.sort_by_key(|action| !matches!(action, Action::Output(_, Output::Notify(_))));
         }
         for action in actions {
             self.carry(shard, action, seen);
@@ -573,8 +592,16 @@ impl World {
                 wire.keys.remove(&session);
             }
             Output::Disconnect => wire.closing = true,
-            Output::Notify(_)
-            | Output::Negotiated(_)
+            Output::Notify(notification) => {
+                let keyed = notification.sealed.is_none_or(|session| wire.keys.contains(&session));
+                if wire.gone || !keyed {
+                    self.breaks(Rule::Keys, format!("nobody can read {notification:?}"));
+                }
+                if self.fault != Some(Fault::ForgetBreak) {
+                    seen.push(Seen::Notification(connection, notification));
+                }
+            }
+            Output::Negotiated(_)
             | Output::ContinueHash { .. }
             | Output::VerifyBind { .. }
             | Output::DropAuthentication { .. } => {}
@@ -604,6 +631,11 @@ impl World {
             Some(Fault::Starve) => response.credits = 0,
             _ => {}
         }
+        if let Some(state) = self.greed.remove(&(connection, message))
+            && let Body::OplockBreak(oplock_break::Response::Lease(lease)) = &mut response.body
+        {
+            lease.lease_state = state;
+        }
         wire.granted += u64::from(response.credits);
         if let Some((rule, what)) = wrong {
             self.breaks(rule, format!("{what}: {response:?}"));
@@ -617,7 +649,29 @@ impl World {
         seen.push(Seen::Response(connection, response));
     }
 
-    /// What must hold when nothing is under way.
+    /// Whether there is only one shard.
+    #[must_use]
+    pub fn is_single(&self) -> bool {
+        self.shards.len() == 1
+    }
+
+    /// Whether a break may be on its way between shards to a client of that connection.
+    #[must_use]
+    pub fn break_is_under_way_to(&self, connection: ConnectionId) -> bool {
+        let under_way = |(queue, home): (&VecDeque<Envelope>, ShardId)| {
+            home == connection.shard()
+                && queue.iter().any(|mail| matches!(mail.message, Message::Break { .. } | Message::Notify(_)))
+        };
+        self.mail.iter().any(|((_, to), queue)| under_way((queue, *to)))
+    }
+
+    /// How many breaks wait for their clients' acknowledgment.
+    #[must_use]
+    pub fn breaks_under_way(&self) -> usize {
+        self.timers.keys().filter(|timer| matches!(timer, Timer::BreakAcknowledgment(..))).count()
+    }
+
+    /// What must hold when nothing is under way. A request that was said to wait may do so while a break is unacknowledged.
     fn check_rest(&mut self) {
         if !self.is_quiet() || self.broken.is_some() {
             return;

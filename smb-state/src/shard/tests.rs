@@ -25,6 +25,7 @@ use crate::storage::{Attributes, Kind, Object, Resolved, StorageOp, StorageReply
 
 mod access;
 mod bind;
+mod breaks;
 mod channel_sequence;
 mod directories;
 mod extents;

@@ -194,9 +194,17 @@ impl Shard {
         self.abandon(NtStatus::CANCELLED, turn, |pending| pending.open == open);
     }
 
-    /// Withdraws what waits at a file. It answers; then the request ends.
+    /// A request of an open that began to close meanwhile asks the open's file: it waits there for nobody.
+    pub(crate) fn withdraw_if_closing(&self, id: OpenId, origin: Origin, turn: &mut Turn<'_>) {
+        if let Some(open) = self.opens.get(&id).filter(|open| open.is_closing()) {
+            let ask = FileAsk::Withdraw { behind: origin.behind(), status: NtStatus::CANCELLED };
+            turn.post(Address::File(open.file), Message::AskFile(ask, self.nobody()));
+        }
+    }
+
+    /// Withdraws what waits at a file. It answers; then the request ends. A CREATE that is not there yet remembers it.
     fn withdraw(
-        &self,
+        &mut self,
         status: impl Fn(&Wait) -> NtStatus,
         turn: &mut Turn<'_>,
         concerned: impl Fn(&Origin, OpenId) -> bool,
@@ -207,6 +215,15 @@ impl Shard {
                 let ask = FileAsk::Withdraw { behind: origin.behind(), status: status(wait) };
                 turn.post(Address::File(file), Message::AskFile(ask, self.nobody()));
             }
+        }
+        for (_, wait) in self.waits.iter_mut() {
+            let status = status(wait);
+            if let Wait::Create(creating) = wait {
+                creating.give_up(status, &concerned);
+            }
+        }
+        for creating in self.frozen.values_mut().flatten() {
+            creating.give_up(NtStatus::CANCELLED, &concerned);
         }
     }
 
