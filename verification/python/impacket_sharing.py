@@ -2,6 +2,7 @@
 
 import struct
 import threading
+import time
 import uuid
 from contextlib import contextmanager
 
@@ -262,7 +263,10 @@ def start_watch(client, directory):
     request["OutputBufferLength"] = 4096
     request["FileID"] = directory
     request["CompletionFilter"] = smb2.FILE_NOTIFY_CHANGE_FILE_NAME
-    return client.send(smb2.SMB2_CHANGE_NOTIFY, request)
+    watch = client.send(smb2.SMB2_CHANGE_NOTIFY, request)
+    # The library doesn't show the interim answer. Without it another client's request may overtake this one.
+    time.sleep(0.3)
+    return watch
 
 
 def changes(data):

@@ -346,6 +346,11 @@ def notifications(second, directory, base):
 def watch(directory):
     watcher = FileSystemWatcher(directory)
     watcher.start(CompletionFilter.FILE_NOTIFY_CHANGE_FILE_NAME)
+    # Without the interim answer another client's request may overtake this one.
+    deadline = time.monotonic() + PATIENCE
+    while watcher._request is None or watcher._request.response is None:
+        check(time.monotonic() < deadline, "a watch has no interim answer")
+        time.sleep(0.01)
     return watcher
 
 

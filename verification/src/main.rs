@@ -47,7 +47,7 @@ enum Command {
         #[arg(long)]
         write_ledger: bool,
     },
-    /// smbclient, two Python clients and a Rust one
+    /// smbclient, two Python clients and two Rust ones
     Interop {
         /// Run only checks whose name contains one of these
         #[arg(long, value_name = "TEXT", num_args = 1..)]
