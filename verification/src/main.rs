@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use verification::peer::PeerKind;
 use verification::report::Totals;
-use verification::{bench, fuzz, hostile, install, interop, kernel_client, torture, workspace};
+use verification::{bench, count, fuzz, hostile, install, interop, kernel_client, torture, workspace};
 
 /// Tests the server with the clients and the test suite that others wrote, and compares its speed with smbd's.
 #[derive(Parser)]
@@ -110,6 +110,17 @@ enum Command {
         #[arg(long, value_name = "TEXT", num_args = 1..)]
         targets: Vec<String>,
     },
+    /// Instructions that pieces of work take in codec, shard and endpoint, compared with the committed baseline
+    Count {
+        /// Run only pieces of work whose name contains one of these
+        #[arg(long, value_name = "TEXT", num_args = 1..)]
+        filter: Vec<String>,
+        /// Take this run's counts as the baseline
+        #[arg(long, conflicts_with = "filter")]
+        write_baseline: bool,
+    },
+    /// Throughput of the crypto providers, alone and inside the endpoint
+    CryptoSpeed,
     /// Print the name of every smbtorture test with its expected result and reason
     List,
 }
@@ -182,6 +193,11 @@ fn run(command: Command) -> Result<Option<Totals>> {
             };
             fuzz::run(&options).map(Some)
         }
+        Command::Count { filter, write_baseline } => {
+            install::ensure(&[install::VALGRIND])?;
+            count::run(&filter, write_baseline).map(Some)
+        }
+        Command::CryptoSpeed => count::speed().map(|()| None),
         Command::List => torture::print_list().map(|()| None),
     }
 }
@@ -192,6 +208,7 @@ fn test_everything(workers: usize) -> Totals {
     totals.stage("packages", || install::ensure(install::ALL).map(|()| Totals::default()));
     totals.stage("build", || workspace::build_release().map(|()| Totals::default()));
     totals.stage("cargo test", workspace::cargo_test);
+    totals.stage("instruction counts", || count::run(&[], false));
     totals.stage("bad input", fuzz::replay);
     totals.stage("hostile peers", || hostile::run(&[]));
     totals.stage("interoperability", || interop::run(PeerKind::Leasehold, &[]));

@@ -46,6 +46,23 @@ pub fn build_server() -> Result<()> {
     cargo_build(&["--package", "leasehold"])
 }
 
+/// Builds a program of another package of this workspace in release mode and returns its file.
+pub fn build_program(package: &str, program: &str) -> Result<PathBuf> {
+    cargo_build(&["--package", package])?;
+    Ok(target_dir()?.join("release").join(program))
+}
+
+/// Builds the package `count` as it is counted and returns its program: by a profile that settles what the counts depend on.
+pub fn build_count(features: &[&str]) -> Result<PathBuf> {
+    let status = cargo()?
+        .args(["build", "--profile", "count", "--package", "count"])
+        .args(features.iter().flat_map(|feature| ["--features", feature]))
+        .status()
+        .context("cargo")?;
+    ensure!(status.success(), "cargo build ended with {status}");
+    Ok(target_dir()?.join("count").join("count"))
+}
+
 /// Builds a package that is a workspace of its own, with the lock file as committed, and returns one of its programs.
 pub fn build_apart(package: &Path, program: &str) -> Result<PathBuf> {
     let target = target_dir()?.join("apart");

@@ -12,6 +12,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("runtime-tokio", &["smb-proto", "smb-state", "storage"]),
     ("crypto-fast", &["smb-proto"]),
     ("leasehold", &["smb-proto", "smb-state", "storage", "runtime-tokio", "crypto-fast"]),
+    ("examples", &["smb-proto", "smb-state", "storage"]),
+    ("count", &["smb-proto", "smb-state", "storage", "crypto-fast"]),
     (
         "verification",
         &[
