@@ -161,6 +161,7 @@ fn run(command: Command) -> Result<Option<Totals>> {
         }
         Command::Interop { filter, peer } => {
             peer.prepare()?;
+            workspace::build_examples()?;
             interop::run(peer, &filter).map(Some)
         }
         Command::Bench { quick, rows, rounds, seconds, peers, json } => {
