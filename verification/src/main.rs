@@ -172,6 +172,7 @@ fn run(command: Command) -> Result<Option<Totals>> {
         Command::Interop { filter, peer, runtime } => {
             let peer = peer.on(runtime);
             peer.prepare()?;
+            workspace::build_examples()?;
             interop::run(peer, &filter).map(Some)
         }
         Command::Bench { quick, rows, rounds, seconds, peers, json } => {

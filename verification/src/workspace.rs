@@ -36,6 +36,13 @@ pub fn server_program() -> Result<PathBuf> {
     Ok(program)
 }
 
+/// The release build of a server in `examples`.
+pub fn example_program(name: &str) -> Result<PathBuf> {
+    let program = target_dir()?.join("release").join(name);
+    ensure!(program.is_file(), "{} isn't built: cargo build --release -p examples", program.display());
+    Ok(program)
+}
+
 /// Builds every package in release mode.
 pub fn build_release() -> Result<()> {
     cargo_build(&["--workspace"])
@@ -46,10 +53,9 @@ pub fn build_server() -> Result<()> {
     cargo_build(&["--package", "leasehold"])
 }
 
-/// Builds a program of another package of this workspace in release mode and returns its file.
-pub fn build_program(package: &str, program: &str) -> Result<PathBuf> {
-    cargo_build(&["--package", package])?;
-    Ok(target_dir()?.join("release").join(program))
+/// Builds the examples alone in release mode.
+pub fn build_examples() -> Result<()> {
+    cargo_build(&["--package", "examples"])
 }
 
 /// Builds the package `count` as it is counted and returns its program: by a profile that settles what the counts depend on.

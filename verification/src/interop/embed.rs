@@ -23,13 +23,13 @@ const CASES: &[&str] = &[
     "deltree",
 ];
 
-/// The check, which builds and starts the example.
+/// The check, which starts the example.
 pub(super) fn check() -> Check<'static> {
     Check { name: "examples/embed: smbclient lists, gets and puts".into(), run: Box::new(run) }
 }
 
 fn run() -> Result<()> {
-    let program = workspace::build_program("examples", "embed")?;
+    let program = workspace::example_program("embed")?;
     let mut site = Site::new(1)?;
     site.shares[0].name = "share".into();
     let (mut server, address) = Server::start(&program, &site)?;
