@@ -81,6 +81,14 @@ impl Host for Here {
     fn remove_mailbox(&self, connection: ConnectionId) {
         self.0.mailboxes.remove(connection);
     }
+
+    fn run_request(&self, mailbox: &Owned, work: (ShardId, Event)) {
+        self.0.run_for(Some(mailbox.errands().begin()), [work]);
+    }
+
+    fn poll_settled(&self, mailbox: &Owned, context: &Context<'_>) -> Poll<()> {
+        mailbox.errands().poll_done(context)
+    }
 }
 
 /// A pause.

@@ -14,7 +14,7 @@ use smb_state::event::Event;
 use smb_state::ids::{ConnectionId, ShardId};
 
 use crate::mailbox::Mailboxes;
-use crate::mesh::{Foreign, Hub};
+use crate::mesh::{Errand, Foreign, Hub};
 use crate::timers::Timers;
 
 /// A core and what belongs to it. It never leaves its thread.
@@ -65,31 +65,42 @@ impl Core {
 
     /// Does `work` and everything that follows from it without waiting. What is another core's is left there.
     pub(crate) fn run(&self, work: impl IntoIterator<Item = (ShardId, Event)>) {
+        self.run_for(None, work);
+    }
+
+    /// As [`Self::run`], on the errand of a connection that wants to know when everything is done.
+    pub(crate) fn run_for(&self, errand: Option<Errand>, work: impl IntoIterator<Item = (ShardId, Event)>) {
         // Taken out, not borrowed: nothing comes back here today, and if something ever does, it finds a loop of its own.
         let mut pump = self.pump.take();
         for (shard, event) in work {
-            self.enqueue(&mut pump.queue, shard, event);
+            self.enqueue(&mut pump.queue, shard, event, errand.as_ref());
         }
         while let Some((id, event)) = pump.queue.pop_front() {
             let Some(cell) = self.shard(id) else { continue };
             self.step(cell, event, &mut pump.actions);
             let mut actions = std::mem::take(&mut pump.actions);
             for action in actions.drain(..) {
-                self.carry_out(cell, action, &mut pump.queue);
+                self.carry_out(cell, action, &mut pump.queue, errand.as_ref());
             }
             pump.actions = actions;
         }
         *self.pump.borrow_mut() = pump;
     }
 
-    fn enqueue(&self, queue: &mut VecDeque<(ShardId, Event)>, shard: ShardId, event: Event) {
+    fn enqueue(
+        &self,
+        queue: &mut VecDeque<(ShardId, Event)>,
+        shard: ShardId,
+        event: Event,
+        errand: Option<&Errand>,
+    ) {
         if shard.0 >= self.hub.common.shards {
             tracing::error!(shard = shard.0, "work for a shard that does not exist");
             return self.hub.common.discard_event(event);
         }
         match self.hub.core_of(shard) {
             core if core == self.index => queue.push_back((shard, event)),
-            other => self.hub.post(other, Foreign::Event(shard, event)),
+            other => self.hub.post(other, Foreign::Event(shard, event, errand.cloned())),
         }
     }
 
@@ -109,10 +120,16 @@ impl Core {
         }
     }
 
-    fn carry_out(&self, cell: &ShardCell, action: Action, queue: &mut VecDeque<(ShardId, Event)>) {
+    fn carry_out(
+        &self,
+        cell: &ShardCell,
+        action: Action,
+        queue: &mut VecDeque<(ShardId, Event)>,
+        errand: Option<&Errand>,
+    ) {
         let common = &self.hub.common;
         match action {
-            Action::Output(connection, output) => self.post_output(connection, output),
+            Action::Output(connection, output) => self.post_output(connection, output, errand),
             Action::Submit { token, requester, op } => {
                 let op = op.map_buffer(|buffer| common.buffers.get(buffer));
                 let answer = runtime::storage::submit(&self.hub, cell.id, token, requester, op);
@@ -126,7 +143,7 @@ impl Core {
             }
             Action::Disarm(timer) => cell.timers.disarm(timer),
             Action::ToShard(target, envelope) => {
-                self.enqueue(queue, target, Event::FromShard { from: cell.id, envelope });
+                self.enqueue(queue, target, Event::FromShard { from: cell.id, envelope }, errand);
             }
             Action::Record(audit) => {
                 runtime::audit::record(&audit, |connection| self.mailboxes.peer(connection));
@@ -135,10 +152,10 @@ impl Core {
     }
 
     /// Gives a connection what a shard wants done with it, here or where it lives.
-    pub(crate) fn post_output(&self, connection: ConnectionId, output: Output) {
+    pub(crate) fn post_output(&self, connection: ConnectionId, output: Output, errand: Option<&Errand>) {
         let core = self.hub.core_of(connection.shard());
         if core != self.index {
-            return self.hub.post(core, Foreign::Output(connection, output));
+            return self.hub.post(core, Foreign::Output(connection, output, errand.cloned()));
         }
         if let Err(output) = self.mailboxes.post_output(connection, output) {
             self.hub.common.discard(output);

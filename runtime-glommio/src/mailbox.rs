@@ -10,6 +10,8 @@ use runtime::connection::{self, Mail};
 use smb_state::action::Output;
 use smb_state::ids::ConnectionId;
 
+use crate::mesh::Errands;
+
 /// One connection's mailbox.
 pub(crate) struct Mailbox {
     inner: RefCell<Inner>,
@@ -26,7 +28,14 @@ struct Inner {
 }
 
 /// The owner's end of a mailbox.
-pub(crate) struct Owned(Rc<Mailbox>);
+pub(crate) struct Owned(Rc<Mailbox>, Errands);
+
+impl Owned {
+    /// What other cores still have to do for the connection.
+    pub(crate) fn errands(&self) -> &Errands {
+        &self.1
+    }
+}
 
 impl connection::Mailbox for Owned {
     fn take(&self, mail: &mut Mail, context: &Context<'_>) -> bool {
@@ -64,7 +73,7 @@ impl Mailboxes {
     pub(crate) fn open(&self, connection: ConnectionId, peer: SocketAddr) -> Owned {
         let mailbox = Rc::new(Mailbox { inner: RefCell::default(), peer });
         self.0.borrow_mut().insert(connection, Rc::clone(&mailbox));
-        Owned(mailbox)
+        Owned(mailbox, Errands::default())
     }
 
     /// The peer of an open connection.

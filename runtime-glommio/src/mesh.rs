@@ -19,10 +19,10 @@ use smb_state::ids::{ConnectionId, ShardId};
 /// What one core is left by another, or by a thread that is none.
 #[derive(Debug)]
 pub(crate) enum Foreign {
-    /// Something for one of its shards.
-    Event(ShardId, Event),
-    /// Something for one of its connections.
-    Output(ConnectionId, Output),
+    /// Something for one of its shards, perhaps on a connection's errand.
+    Event(ShardId, Event, Option<Errand>),
+    /// Something for one of its connections, perhaps on a connection's errand.
+    Output(ConnectionId, Output, Option<Errand>),
     /// A connection to serve.
     Arrival(std::net::TcpStream, SocketAddr),
     /// An operator's order to one of its shards; the sender is dropped when it is carried out.
@@ -31,6 +31,61 @@ pub(crate) enum Foreign {
     Kill,
     /// Nothing more will come.
     End,
+}
+
+/// What cores still have to do for the requests of one connection.
+#[derive(Debug, Default)]
+pub(crate) struct Errands(Arc<Mutex<Under>>);
+
+#[derive(Debug, Default)]
+struct Under {
+    way: usize,
+    /// Set while the connection waits for the last.
+    waker: Option<Waker>,
+}
+
+/// One of them. It goes along with everything that comes of a request on any core, and is over when the last copy is gone.
+#[derive(Debug)]
+pub(crate) struct Errand(Arc<Mutex<Under>>);
+
+fn under(errands: &Mutex<Under>) -> MutexGuard<'_, Under> {
+    errands.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Errands {
+    pub(crate) fn begin(&self) -> Errand {
+        under(&self.0).way += 1;
+        Errand(Arc::clone(&self.0))
+    }
+
+    /// Ready when none is under way.
+    pub(crate) fn poll_done(&self, context: &Context<'_>) -> Poll<()> {
+        let mut under = under(&self.0);
+        if under.way == 0 {
+            return Poll::Ready(());
+        }
+        under.waker = Some(context.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Clone for Errand {
+    fn clone(&self) -> Self {
+        under(&self.0).way += 1;
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl Drop for Errand {
+    fn drop(&mut self) {
+        let mut under = under(&self.0);
+        under.way -= 1;
+        let waker = if under.way == 0 { under.waker.take() } else { None };
+        drop(under);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
 }
 
 /// What a core is left by others.
@@ -161,8 +216,8 @@ impl Hub {
 
     fn give_up(&self, core: usize, item: Foreign) {
         match item {
-            Foreign::Event(_, event) => self.common.discard_event(event),
-            Foreign::Output(_, output) => self.common.discard(output),
+            Foreign::Event(_, event, _) => self.common.discard_event(event),
+            Foreign::Output(_, output, _) => self.common.discard(output),
             Foreign::Arrival(..) => self.common.cores[core].open.take_one(),
             Foreign::Order(..) | Foreign::Kill | Foreign::End => {}
         }
@@ -232,7 +287,7 @@ mod tests {
         let inlet = Inlet::default();
         for number in 0..5 {
             let event = Event::Disconnected { connection: ConnectionId::new(ShardId(0), number) };
-            assert!(inlet.post(Foreign::Event(ShardId(0), event)).unwrap().is_none());
+            assert!(inlet.post(Foreign::Event(ShardId(0), event, None)).unwrap().is_none());
         }
         let context = Context::from_waker(Waker::noop());
         let mut taken = Vec::new();
@@ -242,7 +297,7 @@ mod tests {
         let numbers: Vec<u64> = taken
             .iter()
             .map(|item| match item {
-                Foreign::Event(_, Event::Disconnected { connection }) => connection.0,
+                Foreign::Event(_, Event::Disconnected { connection }, _) => connection.0,
                 other => panic!("{other:?}"),
             })
             .collect();
@@ -250,5 +305,18 @@ mod tests {
         assert!(inlet.post(Foreign::Kill).unwrap().is_some(), "the core waits and is woken");
         assert_eq!(inlet.close().len(), 1);
         assert!(inlet.post(Foreign::Kill).is_err());
+    }
+
+    #[test]
+    fn errands_are_done_when_the_last_copy_is_gone() {
+        let errands = Errands::default();
+        let context = Context::from_waker(Waker::noop());
+        assert!(errands.poll_done(&context).is_ready());
+        let errand = errands.begin();
+        let copy = errand.clone();
+        drop(errand);
+        assert!(errands.poll_done(&context).is_pending());
+        drop(copy);
+        assert!(errands.poll_done(&context).is_ready());
     }
 }

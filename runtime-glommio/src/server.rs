@@ -167,8 +167,8 @@ async fn serve(core: Rc<Core>, listeners: Vec<std::net::TcpListener>) {
 
 fn on_foreign(core: &Rc<Core>, item: Foreign) {
     match item {
-        Foreign::Event(shard, event) => core.run([(shard, event)]),
-        Foreign::Output(connection, output) => core.post_output(connection, output),
+        Foreign::Event(shard, event, errand) => core.run_for(errand, [(shard, event)]),
+        Foreign::Output(connection, output, errand) => core.post_output(connection, output, errand.as_ref()),
         Foreign::Order(shard, order, done) => {
             core.run([(shard, Event::Admin(order))]);
             drop(done);

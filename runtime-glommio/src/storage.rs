@@ -15,6 +15,6 @@ impl Answers for Hub {
     }
 
     fn deliver(self: &Arc<Self>, _: ConnectionId, shard: ShardId, answer: Event) {
-        self.post(self.core_of(shard), Foreign::Event(shard, answer));
+        self.post(self.core_of(shard), Foreign::Event(shard, answer, None));
     }
 }

@@ -46,6 +46,15 @@ impl Host for Here {
     fn remove_mailbox(&self, connection: ConnectionId) {
         self.0.mailboxes.remove(connection);
     }
+
+    fn run_request(&self, _: &Owned, work: (ShardId, Event)) {
+        self.run([work]);
+    }
+
+    /// One thread does everything at once, whichever shards it takes.
+    fn poll_settled(&self, _: &Owned, _: &Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
 }
 
 /// A connection's socket.

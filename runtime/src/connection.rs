@@ -19,6 +19,7 @@ use smb_state::action::Output;
 use smb_state::endpoint::{Endpoint, Outbox};
 use smb_state::event::{Event, Peer};
 use smb_state::ids::{ConnectionId, ShardId};
+use smb_state::request::{Command, Request};
 
 use crate::common::Common;
 use crate::frame::{Allowance, Framer};
@@ -64,6 +65,14 @@ pub trait Host {
 
     /// Forgets a mailbox, which must be closed.
     fn remove_mailbox(&self, connection: ConnectionId);
+
+    /// As [`Self::run`], for a request of this mailbox's connection. What other threads have to do for it may still be under
+    /// way afterwards, until [`Self::poll_settled`] is ready.
+    fn run_request(&self, mailbox: &Self::Mailbox, work: (ShardId, Event));
+
+    /// Whether everything that requests led to without waiting is done, and what came of it for the connection is in its
+    /// mailbox. Requests that wait (for a client, a disk) don't count.
+    fn poll_settled(&self, mailbox: &Self::Mailbox, context: &Context<'_>) -> Poll<()>;
 }
 
 /// A connection's byte stream. Nothing here waits: what is not ready leaves the task's waker.
@@ -158,6 +167,34 @@ fn peer(address: IpAddr) -> Peer {
     }
 }
 
+/// Whether what a client sends next may build on the request. Those that only look, and WRITE, are so many that waiting for
+/// each would cost more than an order that no client relies on is worth.
+fn changes_something(request: &Request) -> bool {
+    match &request.command {
+        Command::Flush(_)
+        | Command::Read(_)
+        | Command::Write(_)
+        | Command::Cancel
+        | Command::Echo
+        | Command::QueryDirectory(_)
+        | Command::QueryInfo(_)
+        | Command::Unreadable(_) => false,
+        Command::MultiProtocolNegotiate(_)
+        | Command::Negotiate(_)
+        | Command::SessionSetup(_)
+        | Command::Logoff
+        | Command::TreeConnect(_)
+        | Command::TreeDisconnect
+        | Command::Create(_)
+        | Command::Close(_)
+        | Command::Lock(_)
+        | Command::Ioctl(_)
+        | Command::ChangeNotify(_)
+        | Command::SetInfo(_)
+        | Command::OplockBreak(_) => true,
+    }
+}
+
 struct Connection<H: Host> {
     host: H,
     core: usize,
@@ -172,6 +209,9 @@ struct Connection<H: Host> {
     unread: BytesMut,
     unsent: Unsent,
     outbox: Outbox,
+    /// A request that changes something is still under way on other threads. Clients send what builds on it before they
+    /// see its answer (smbtorture's lease.rename_wait does), so nothing is read before it has settled.
+    unsettled: bool,
     /// Nothing is read any more.
     deaf: bool,
     /// The core wants the connection closed when everything is sent.
@@ -203,6 +243,7 @@ impl<H: Host> Connection<H> {
             unread: BytesMut::new(),
             unsent: Unsent::default(),
             outbox: Outbox::default(),
+            unsettled: false,
             deaf: false,
             closing: false,
             stalled: None,
@@ -234,6 +275,13 @@ impl<H: Host> Connection<H> {
             if budget == 0 {
                 context.waker().wake_by_ref();
                 break;
+            }
+            if self.unsettled {
+                if self.host.poll_settled(&self.mailbox, context).is_pending() {
+                    break;
+                }
+                self.unsettled = false;
+                continue;
             }
             match self.poll_read(context, &mut budget) {
                 Poll::Ready(Ok(())) => {}
@@ -358,7 +406,7 @@ impl<H: Host> Connection<H> {
     /// Returns how many bytes were taken.
     fn on_bytes(&mut self, input: &[u8], budget: &mut usize) -> usize {
         let mut rest = input;
-        while !rest.is_empty() && !self.deaf {
+        while !rest.is_empty() && !self.deaf && !self.unsettled {
             let allowance = Allowance { frame_max: self.endpoint.frame_max(), whole: self.authenticated() };
             match self.framer.push(&mut rest, allowance) {
                 Ok(Some(frame)) => {
@@ -381,22 +429,26 @@ impl<H: Host> Connection<H> {
     }
 
     fn on_frame(&mut self, frame: BytesMut) {
-        let event = match self.endpoint.receive(frame, &self.host.common().buffers) {
+        let (event, changes) = match self.endpoint.receive(frame, &self.host.common().buffers) {
             Ok(chain) => {
                 self.common().cores[self.core].requests.add(1 + chain.rest.len());
-                Event::Request { connection: self.id, chain }
+                let changes = std::iter::once(&chain.first).chain(&chain.rest).any(changes_something);
+                (Event::Request { connection: self.id, chain }, changes)
             }
             Err(malformed) => {
                 tracing::debug!(connection = self.id.0, %malformed, "frame refused");
-                Event::Malformed { connection: self.id }
+                (Event::Malformed { connection: self.id }, false)
             }
         };
         self.step(event);
+        // The turn ends with another look that leaves a real waker.
+        let context = Context::from_waker(std::task::Waker::noop());
+        self.unsettled = changes && self.host.poll_settled(&self.mailbox, &context).is_pending();
     }
 
     /// Steps the connection's shard, then carries out what came of it: the next frame may depend on it (keys, sizes).
     fn step(&mut self, event: Event) {
-        self.host.run([(self.shard, event)]);
+        self.host.run_request(&self.mailbox, (self.shard, event));
         // Nobody needs to be woken: the turn ends with a look into the mailbox that leaves a real waker.
         self.empty_mailbox(&Context::from_waker(std::task::Waker::noop()));
     }

@@ -23,11 +23,12 @@ use storage::driver::{Completion, Driver, Offload};
 use storage::memory::Memory;
 use storage::posix::{Posix, PosixOptions};
 use storage::table::VolumeTable;
-use verification::client::{Connection, Options, Protection, Tree, open};
+use verification::client::{Connection, Options, Protection, Session, Tree, open};
 
 use crate::{CORES, PASSWORD, PATIENCE, Start, USER, config_with, wait_until};
 
 const VOLUME: VolumeId = VolumeId(1);
+const SHARE: &str = r"\\server\files";
 
 fn memory() -> Arc<dyn Driver> {
     Arc::new(Memory::new(64 << 20, Name::from("TEST")))
@@ -103,6 +104,7 @@ fn serve(start: Start, driver: Arc<dyn Driver>) -> Box<dyn Running> {
 
 struct Client {
     connection: Connection,
+    session: Session,
     tree: Tree,
 }
 
@@ -111,8 +113,8 @@ impl Client {
         let options = Options { limit: PATIENCE, ..Options::default() }.only(dialect);
         let mut connection = Connection::open(address, &options).unwrap();
         let session = connection.log_on(&Credentials::password(USER, "", PASSWORD), protection).unwrap();
-        let tree = connection.connect_tree(session, r"\\server\files").unwrap();
-        Self { connection, tree }
+        let tree = connection.connect_tree(session, SHARE).unwrap();
+        Self { connection, session, tree }
     }
 
     fn signed(address: SocketAddr) -> Self {
@@ -323,13 +325,14 @@ pub(crate) fn an_order_has_reached_every_shard_when_it_returns(start: Start) {
     let server = serve(start, driver);
     let address = server.addresses()[0];
     let mut clients: Vec<Client> = (0..2 * CORES).map(|_| Client::signed(address)).collect();
-    server.reload(&Admin::Shares(vec![Share { read_only: true, ..share(caps) }]));
+    server.reload(&Admin::Shares(Vec::new()));
     for client in &mut clients {
-        let refused = client.try_open("new", AccessMask::WRITE_DATA, CreateDisposition::CREATE);
-        assert!(refused.is_err(), "the share is read-only now");
+        let refused = client.connection.connect_tree(client.session, SHARE).expect_err("the share is gone");
+        assert_eq!(refused.status(), Some(NtStatus::BAD_NETWORK_NAME));
     }
     server.reload(&Admin::Shares(vec![share(caps)]));
     for (number, client) in clients.iter_mut().enumerate() {
+        client.tree = client.connection.connect_tree(client.session, SHARE).unwrap();
         let file = client.create(&format!("new{number}"));
         client.close(file);
     }
