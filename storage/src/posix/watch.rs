@@ -416,6 +416,8 @@ impl Volume {
             }
             StorageOp::CreateStream { file: handle, .. }
             | StorageOp::Copy { target: handle, .. }
+            | StorageOp::CloneExtents { target: handle, .. }
+            | StorageOp::Trim { handle, .. }
             | StorageOp::Overwrite { handle, .. }
             | StorageOp::Close { handle }
             | StorageOp::Write { handle, .. }
