@@ -9,10 +9,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use runtime::{BlockingPool, Running};
 use smb_proto::auth::Credentials;
-use smb_proto::command::FileId;
 use smb_proto::command::create::{CreateDisposition, CreateOptions};
 use smb_proto::command::negotiate::Dialect;
+use smb_proto::command::query_info::InfoType;
 use smb_proto::command::write::{WriteFlags, WriteHead};
+use smb_proto::command::{FileId, Request, Response, set_info};
 use smb_proto::fscc::file_info::{RenameFlags, RenameInformation, SetFileInformation};
 use smb_proto::{AccessMask, Name, NtStatus, Payload};
 use smb_state::config::{Allowed, Share};
@@ -276,6 +277,42 @@ fn agreement(start: Start, driver: Arc<dyn Driver>) {
             assert_eq!(client.read_file(&format!("last-of-{worker}"), text.len()), text.as_bytes());
         }
     }
+    assert_eq!(server.shutdown(PATIENCE), Default::default());
+}
+
+/// A request that was sent right behind a change finds the change done, whichever cores it took.
+pub(crate) fn what_follows_a_change_builds_on_it(start: Start) {
+    let server = serve(start, memory());
+    let mut client = Client::signed(server.addresses()[0]);
+    for round in 0..50 {
+        let (before, after) = (format!("before{round}"), format!("after{round}"));
+        let file = client.create(&before);
+        let rename = RenameInformation {
+            flags: RenameFlags::EMPTY,
+            root_directory: 0,
+            name: Name::from(after.as_str()),
+        };
+        let reopen = open(&after, AccessMask::DELETE, CreateDisposition::OPEN, CreateOptions::default());
+        let (tree, connection) = (client.tree, &mut client.connection);
+        let information = SetFileInformation::Rename(rename);
+        let mut buffer = Vec::new();
+        information.emit(&mut buffer);
+        let rename = Request::SetInfo(set_info::Request {
+            info_type: InfoType::FILE,
+            file_info_class: information.class().0,
+            additional_information: 0,
+            file_id: file,
+            buffer: buffer.into(),
+        });
+        let renamed = connection.submit(tree, &rename).unwrap();
+        let reopened = connection.submit(tree, &Request::Create(reopen)).unwrap();
+        connection.flush().unwrap();
+        connection.wait(renamed).unwrap().success().unwrap();
+        let Response::Create(found) = connection.wait(reopened).unwrap().success().unwrap() else { panic!() };
+        client.close(found.file_id);
+        client.close(file);
+    }
+    drop(client);
     assert_eq!(server.shutdown(PATIENCE), Default::default());
 }
 

@@ -70,6 +70,7 @@ under_each_runtime! {
     crate::files::late_answers_serve_every_protection as late_answers_serve_every_protection,
     crate::files::cores_agree_about_names_on_memory as cores_agree_about_names_on_memory,
     crate::files::cores_agree_about_names_on_posix as cores_agree_about_names_on_posix,
+    crate::files::what_follows_a_change_builds_on_it as what_follows_a_change_builds_on_it,
     crate::files::clients_that_vanish_leave_nothing as clients_that_vanish_leave_nothing,
     crate::files::clients_that_vanish_from_a_slow_volume_leave_nothing
         as clients_that_vanish_from_a_slow_volume_leave_nothing,
