@@ -106,6 +106,10 @@ impl Inlet {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    #[expect(
+        clippy::result_large_err,
+        reason = "what could not be posted goes back whole, and is dealt with at once"
+    )]
     fn post(&self, item: Foreign) -> Result<Option<Waker>, Foreign> {
         let mut inner = self.lock();
         if inner.closed {

@@ -174,10 +174,6 @@ impl Shard {
     }
 
     /// A machine answered an acknowledgment.
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "an answer to another question is a bug, whichever it is"
-    )]
     pub(crate) fn on_acknowledgment_answer(
         &mut self,
         acknowledging: Acknowledging,

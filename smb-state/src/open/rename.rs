@@ -278,10 +278,6 @@ impl Shard {
     }
 
     /// A machine answered a rename's stage.
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "an answer to another question is a bug, whichever it is"
-    )]
     pub(crate) fn on_rename_answer(
         &mut self,
         mut renaming: Box<Renaming>,

@@ -65,7 +65,7 @@ impl Creating {
     pub(super) fn directory_to_cache(&self, object: &Object) -> Option<FileKey> {
         let is_directory = object.attributes.kind == Kind::Directory;
         (is_directory && self.want_of(object) != Want::Nothing)
-            .then(|| FileKey { volume: self.requester.volume, number: object.attributes.number })
+            .then_some(FileKey { volume: self.requester.volume, number: object.attributes.number })
     }
 
     pub(crate) fn want(&self) -> Want {

@@ -374,10 +374,6 @@ impl Shard {
     }
 
     /// A machine answered a CREATE's stage.
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "an answer to another question is a bug, whichever it is"
-    )]
     pub(crate) fn on_create_answer(
         &mut self,
         mut creating: Box<Creating>,
