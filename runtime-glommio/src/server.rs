@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use futures_lite::future::yield_now;
+use glommio::timer::Timer;
 use glommio::{LocalExecutorBuilder, Placement};
 use runtime::running::{KILL_GRACE, Phase, wait};
 use runtime::{Common, Leftovers, Metrics, Running, ServerConfig, listen};
@@ -32,6 +33,10 @@ const MEMLOCK: u64 = 512 << 10;
 const IO_MEMORY: usize = 64 << 10;
 /// How long tasks that always have something to do keep a core from looking at its sockets.
 const LOOK_AFTER: Duration = Duration::from_millis(1);
+/// glommio 0.9 can go to sleep with tasks that are ready to run: when the time of [`LOOK_AFTER`] has passed before the first
+/// of them got its turn (`run_task_queues` then says that there was nothing to run, and nobody waits for that timer). A
+/// timer that somebody waits for makes it look again, so this is the longest that it can oversleep.
+const HEARTBEAT: Duration = Duration::from_millis(10);
 /// Items of an inlet before connections get their turn.
 const BATCH: usize = 64;
 /// Zero lets everybody use io_uring.
@@ -148,6 +153,11 @@ async fn serve(core: Rc<Core>, listeners: Vec<std::net::TcpListener>) {
     let timers: Vec<_> = (0..core.shards().len())
         .map(|index| glommio::spawn_local(timers::run(Rc::clone(&core), index)))
         .collect();
+    let heartbeat = glommio::spawn_local(async {
+        loop {
+            Timer::new(HEARTBEAT).await;
+        }
+    });
     let mut items = Vec::new();
     let mut ended = false;
     while !ended {
@@ -160,6 +170,7 @@ async fn serve(core: Rc<Core>, listeners: Vec<std::net::TcpListener>) {
         core.hub.finished(count);
         yield_now().await;
     }
+    heartbeat.cancel().await;
     for timer in timers {
         timer.cancel().await;
     }
