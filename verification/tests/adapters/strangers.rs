@@ -144,12 +144,9 @@ pub(crate) fn a_peer_that_takes_nothing_costs_bounded_memory_and_time(start: Sta
     let bounds =
         Bounds { unsent_max: 64 << 10, write_timeout: Duration::from_millis(300), ..Bounds::default() };
     let server = start(config(Limits::default(), bounds)).unwrap();
-    // Small from the start: a window that shrinks later makes TCP itself stall, by its retransmission timer.
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    socket.connect(&server.addresses()[0].into()).unwrap();
-    let mut stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    // With the buffers that the system gives: of small ones, and answers as small, TCP drops so much that it waits for its
+    // own retransmission timer, and not for the server.
+    let mut stream = connect(&*server);
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(&negotiate_frame()).unwrap();
     let mut sent = 0_usize;
