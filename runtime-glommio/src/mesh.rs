@@ -106,14 +106,10 @@ impl Inlet {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    #[expect(
-        clippy::result_large_err,
-        reason = "what could not be posted goes back whole, and is dealt with at once"
-    )]
-    fn post(&self, item: Foreign) -> Result<Option<Waker>, Foreign> {
+    fn post(&self, item: Foreign) -> Result<Option<Waker>, Box<Foreign>> {
         let mut inner = self.lock();
         if inner.closed {
-            return Err(item);
+            return Err(Box::new(item));
         }
         inner.queue.push_back(item);
         Ok(inner.waker.take())
@@ -186,7 +182,7 @@ impl Hub {
             Ok(Some(waker)) => waker.wake(),
             Ok(None) => {}
             Err(late) => {
-                self.give_up(core, late);
+                self.give_up(core, *late);
                 self.finished(1);
             }
         }

@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use futures_lite::future::yield_now;
+use glommio::timer::Timer;
 use glommio::{LocalExecutorBuilder, Placement};
 use runtime::running::{KILL_GRACE, Phase, wait};
 use runtime::{Common, Leftovers, Metrics, Running, ServerConfig, listen};
@@ -31,7 +32,13 @@ const MEMLOCK: u64 = 512 << 10;
 /// Memory that glommio sets aside for direct file I/O, which is not used here: the least that it takes.
 const IO_MEMORY: usize = 64 << 10;
 /// How long tasks that always have something to do keep a core from looking at its sockets.
-const LOOK_AFTER: Duration = Duration::from_millis(1);
+const LOOK_AFTER: Duration = Duration::from_millis(2);
+/// glommio 0.9 can go to sleep with tasks that are ready to run: when the time of [`LOOK_AFTER`] has passed before the first
+/// of them got its turn (`run_task_queues` then says that there was nothing to run, and nobody waits for that timer). A
+/// timer that somebody waits for makes it look again, so this is about the longest that it oversleeps.
+const HEARTBEAT: Duration = Duration::from_millis(10);
+/// Tasks that take turns with the heartbeat. One that oversleeps itself can't set its next timer, so there are several.
+const HEARTS: u32 = 8;
 /// Items of an inlet before connections get their turn.
 const BATCH: usize = 64;
 /// Zero lets everybody use io_uring.
@@ -148,6 +155,7 @@ async fn serve(core: Rc<Core>, listeners: Vec<std::net::TcpListener>) {
     let timers: Vec<_> = (0..core.shards().len())
         .map(|index| glommio::spawn_local(timers::run(Rc::clone(&core), index)))
         .collect();
+    let hearts: Vec<_> = (1..=HEARTS).map(|number| glommio::spawn_local(beat(number))).collect();
     let mut items = Vec::new();
     let mut ended = false;
     while !ended {
@@ -160,8 +168,15 @@ async fn serve(core: Rc<Core>, listeners: Vec<std::net::TcpListener>) {
         core.hub.finished(count);
         yield_now().await;
     }
-    for timer in timers {
-        timer.cancel().await;
+    for task in hearts.into_iter().chain(timers) {
+        task.cancel().await;
+    }
+}
+
+async fn beat(number: u32) {
+    Timer::new(HEARTBEAT * number).await;
+    loop {
+        Timer::new(HEARTBEAT * HEARTS).await;
     }
 }
 
