@@ -32,8 +32,8 @@ const WATCHED: Duration = Duration::from_millis(700);
 /// Both clients write slots of their own in one file and read the other's, opening and closing as they like.
 pub(super) fn coherent_caches(mounted: &Mounted<'_>) -> Result<Outcome> {
     let paths = [mounted.first.join("slots"), mounted.second.join("slots")];
-    fs::write(&paths[0], slot(0, 0).repeat(SLOTS))?;
     let published: Vec<AtomicU64> = (0..SLOTS).map(|_| AtomicU64::new(0)).collect();
+    fs::write(&paths[0], all_slots(&published))?;
     let results: Vec<Result<Counts>> = std::thread::scope(|scope| {
         let clients: Vec<_> = (0..2)
             .map(|number| {
@@ -57,8 +57,7 @@ pub(super) fn coherent_caches(mounted: &Mounted<'_>) -> Result<Outcome> {
     });
     let counts = results.into_iter().collect::<Result<Vec<Counts>>>()?;
     settle()?;
-    let end: Vec<u8> =
-        (0..SLOTS).flat_map(|number| slot(number % 2, published[number].load(Ordering::SeqCst))).collect();
+    let end = all_slots(&published);
     for (number, path) in (1..).zip(&paths) {
         ensure!(fs::read(path)? == end, "client {number} reads something else at the end");
     }
@@ -155,6 +154,14 @@ impl Client<'_> {
         self.counts.reads += 1;
         Ok(())
     }
+}
+
+/// The whole file when each slot has the version that its writer published last.
+fn all_slots(published: &[AtomicU64]) -> Vec<u8> {
+    (0..)
+        .zip(published)
+        .flat_map(|(number, version)| slot(number % 2, version.load(Ordering::SeqCst)))
+        .collect()
 }
 
 /// A slot's bytes: the version in front, then noise that only this version has.
