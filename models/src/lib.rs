@@ -7,8 +7,12 @@ use harness::run::Entry;
 
 pub mod credits;
 pub mod harness;
+pub mod leases;
+pub mod locks;
+pub mod notify;
 pub mod session;
 pub mod two_shards;
 
 /// Every model.
-pub const MODELS: &[Entry] = &[credits::ENTRY, session::ENTRY, two_shards::ENTRY];
+pub const MODELS: &[Entry] =
+    &[credits::ENTRY, leases::ENTRY, locks::ENTRY, notify::ENTRY, session::ENTRY, two_shards::ENTRY];

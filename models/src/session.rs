@@ -373,7 +373,7 @@ impl State {
         for seen in seen {
             match seen {
                 Seen::Audit(Audit::LoggedOff { session }) => self.logged_off(session),
-                Seen::Audit(_) => {}
+                Seen::Audit(_) | Seen::Notification(..) => {}
                 Seen::Response(connection, response) => self.answered(connection, &response),
             }
         }

@@ -6,27 +6,22 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::time::Duration;
 
 use bytes::Bytes;
-use smb_proto::crypto::Provider;
+use runtime::Common;
+use runtime::running::Phase;
 use smb_state::action::{Action, Actions, Audit, Output};
-use smb_state::endpoint::surroundings::{Buffers, Users};
-use smb_state::endpoint::{EndpointOptions, KeyRing};
+use smb_state::endpoint::surroundings::Buffers;
 use smb_state::event::Event;
 use smb_state::ids::{BufferId, ShardId, Token};
 use smb_state::storage::{Requester, StorageOp};
-use storage::table::VolumeTable;
 use tokio::sync::watch;
 
-use crate::config::Bounds;
 use crate::mailbox::Mailboxes;
 use crate::mesh::ShardCell;
-use crate::metrics::CoreCounters;
-use crate::payloads::Payloads;
-use crate::server::Phase;
 
 /// What a shard is to do.
 #[derive(Debug)]
@@ -39,23 +34,10 @@ pub(crate) enum Work {
 
 /// What every task of a server shares.
 pub(crate) struct Hub {
+    pub(crate) common: Common,
     pub(crate) shards: Box<[ShardCell]>,
     pub(crate) mailboxes: Mailboxes,
-    pub(crate) buffers: Payloads,
-    pub(crate) volumes: Arc<VolumeTable>,
-    pub(crate) users: Arc<dyn Users + Send + Sync>,
-    pub(crate) keys: KeyRing,
-    pub(crate) provider: Arc<dyn Provider>,
-    pub(crate) endpoint_options: EndpointOptions,
-    pub(crate) bounds: Bounds,
-    pub(crate) cores: Box<[CoreCounters]>,
     pub(crate) phase: watch::Sender<Phase>,
-    pub(crate) next_connection: AtomicU64,
-    /// Memory of unfinished frames of unauthenticated connections.
-    pub(crate) unauthenticated_bytes: AtomicUsize,
-    /// Storage requests under way.
-    pub(crate) submitted: AtomicUsize,
-    pub(crate) failed: AtomicBool,
 }
 
 impl Hub {
@@ -74,31 +56,11 @@ impl Hub {
 
     /// A step panicked: its shard's state can't be trusted, so nothing more is served.
     pub(crate) fn fail(&self) {
-        if !self.failed.swap(true, Ordering::Relaxed) {
+        if !self.common.failed.swap(true, Ordering::Relaxed) {
             tracing::error!("a shard failed; the server stops");
         }
         self.phase.send_replace(Phase::Killed);
         self.mailboxes.kill_all();
-    }
-
-    /// Gives up an output that nobody will send.
-    pub(crate) fn discard(&self, output: Output) {
-        match output {
-            Output::Respond(responses) => {
-                for buffer in responses.iter().filter_map(|response| response.body.buffer()) {
-                    self.buffers.release(buffer);
-                }
-            }
-            Output::Authenticate { token, .. } | Output::Bind { token, .. } => self.buffers.release(token),
-            Output::Notify(_)
-            | Output::Negotiated(_)
-            | Output::ContinueHash { .. }
-            | Output::VerifyBind { .. }
-            | Output::DropAuthentication { .. }
-            | Output::InstallKeys { .. }
-            | Output::DropKeys { .. }
-            | Output::Disconnect => {}
-        }
     }
 }
 
@@ -167,7 +129,7 @@ impl Pump {
             },
             // The payload is looked up here: once the shard is unlocked, another thread may carry out its release.
             Action::Submit { token, requester, op } => {
-                let op = op.map_buffer(|buffer| hub.buffers.get(buffer));
+                let op = op.map_buffer(|buffer| hub.common.buffers.get(buffer));
                 self.later.push(Later::Submit { token, requester, op });
             }
             // Drivers need no hurry: none of ours could use the hint.
@@ -193,11 +155,14 @@ impl Pump {
         for task in later.drain(..) {
             match task {
                 Later::Submit { token, requester, op } => {
-                    self.queue.extend(crate::storage::submit(hub, id, token, requester, op));
+                    let answer = runtime::storage::submit(hub, id, token, requester, op);
+                    self.queue.extend(answer.map(|answer| Work::Event(id, answer)));
                 }
-                Later::Release(buffer) => hub.buffers.release(buffer),
-                Later::Discard(output) => hub.discard(output),
-                Later::Record(audit) => crate::admin::record(hub, &audit),
+                Later::Release(buffer) => hub.common.buffers.release(buffer),
+                Later::Discard(output) => hub.common.discard(output),
+                Later::Record(audit) => {
+                    runtime::audit::record(&audit, |connection| hub.mailboxes.peer(connection))
+                }
             }
         }
         self.later = later;

@@ -5,30 +5,21 @@
 //! somebody else's connection is concerned or storage has to wait. A shard is behind a lock that any core may take,
 //! so a connection whose work touches several shards still runs on one thread.
 //!
-//! * [`config`], [`server`]: what an embedder uses
-//! * `listener`, `connection`, `frame`, `mailbox`: sockets, one task per connection
+//! * [`server`]: what an embedder uses
+//! * `listener`, `connection`, `mailbox`: sockets, one task per connection
 //! * `driver`: the step loop and the carrying out of actions
 //! * `mesh`: shards, their locks and the messages between them
-//! * `timers`, `storage`, `auth`, `admin`, `metrics`: the other ends of events and actions
-//! * [`offload`]: threads for work that blocks
+//! * `timers`, `storage`, `admin`: the other ends of events and actions
 
-pub mod config;
-pub mod metrics;
-pub mod offload;
 pub mod server;
 
 mod admin;
-mod auth;
 mod connection;
 mod driver;
-mod frame;
 mod listener;
 mod mailbox;
 mod mesh;
-mod payloads;
 mod storage;
 mod timers;
 
-pub use config::{Bounds, ServerConfig};
-pub use offload::BlockingPool;
 pub use server::{Server, ServerHandle};

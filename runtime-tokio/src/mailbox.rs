@@ -1,14 +1,14 @@
 //! What other threads leave for a connection's task: outputs of shards, and storage's answers to be stepped there.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::task::{Context, Waker};
 
+use runtime::connection::{self, Mail};
 use smb_state::action::Output;
-use smb_state::ids::ConnectionId;
-
-use crate::driver::Work;
+use smb_state::event::Event;
+use smb_state::ids::{ConnectionId, ShardId};
 
 /// One connection's mailbox. Whoever holds a shard's lock posts into it, so outputs lie in the order in which the shard
 /// emitted them.
@@ -18,6 +18,12 @@ pub(crate) struct Mailbox {
     peer: SocketAddr,
 }
 
+/// The owner's end of a mailbox.
+pub(crate) struct Owned(Arc<Mailbox>);
+
+/// An event for a shard.
+type Work = (ShardId, Event);
+
 #[derive(Default)]
 struct Inner {
     mail: Mail,
@@ -26,48 +32,10 @@ struct Inner {
     closed: bool,
 }
 
-/// What was in a mailbox.
-#[derive(Default)]
-pub(crate) struct Mail {
-    pub(crate) outputs: VecDeque<Output>,
-    pub(crate) work: VecDeque<Work>,
-    /// The server wants the connection gone at once.
-    pub(crate) kill: bool,
-}
-
-impl Mail {
-    fn is_empty(&self) -> bool {
-        self.outputs.is_empty() && self.work.is_empty() && !self.kill
-    }
-}
-
 impl Mailbox {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Nothing that can panic runs under this lock.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Swaps what is there with `mail`, which must be empty. False, and the task will be woken, when there was nothing.
-    pub(crate) fn take(&self, mail: &mut Mail, context: &Context<'_>) -> bool {
-        let mut inner = self.lock();
-        if inner.mail.is_empty() {
-            match &mut inner.waker {
-                Some(waker) => waker.clone_from(context.waker()),
-                none => *none = Some(context.waker().clone()),
-            }
-            return false;
-        }
-        inner.waker = None;
-        std::mem::swap(&mut inner.mail, mail);
-        true
-    }
-
-    /// Refuses everything from now on and returns what is left.
-    pub(crate) fn close(&self) -> Mail {
-        let mut inner = self.lock();
-        inner.closed = true;
-        inner.waker = None;
-        std::mem::take(&mut inner.mail)
     }
 
     fn post_output(&self, output: Output) -> Result<Option<Waker>, Output> {
@@ -95,6 +63,29 @@ impl Mailbox {
     }
 }
 
+impl connection::Mailbox for Owned {
+    fn take(&self, mail: &mut Mail, context: &Context<'_>) -> bool {
+        let mut inner = self.0.lock();
+        if inner.mail.is_empty() {
+            match &mut inner.waker {
+                Some(waker) => waker.clone_from(context.waker()),
+                none => *none = Some(context.waker().clone()),
+            }
+            return false;
+        }
+        inner.waker = None;
+        std::mem::swap(&mut inner.mail, mail);
+        true
+    }
+
+    fn close(&self) -> Mail {
+        let mut inner = self.0.lock();
+        inner.closed = true;
+        inner.waker = None;
+        std::mem::take(&mut inner.mail)
+    }
+}
+
 const STRIPES: usize = 64;
 type Stripe = RwLock<HashMap<ConnectionId, Arc<Mailbox>>>;
 
@@ -116,11 +107,11 @@ impl Mailboxes {
     }
 
     /// A new connection's mailbox.
-    pub(crate) fn open(&self, connection: ConnectionId, peer: SocketAddr) -> Arc<Mailbox> {
+    pub(crate) fn open(&self, connection: ConnectionId, peer: SocketAddr) -> Owned {
         let mailbox = Arc::new(Mailbox { inner: Mutex::default(), peer });
         let mut stripe = self.stripe(connection).write().unwrap_or_else(PoisonError::into_inner);
         stripe.insert(connection, Arc::clone(&mailbox));
-        mailbox
+        Owned(mailbox)
     }
 
     /// The peer of an open connection.
@@ -170,8 +161,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::Wake;
 
-    use smb_state::event::Event;
-    use smb_state::ids::ShardId;
+    use runtime::connection::Mailbox as _;
 
     use super::*;
 
@@ -189,7 +179,7 @@ mod tests {
     }
 
     fn work() -> Work {
-        Work::Event(ShardId(0), Event::Malformed { connection: ConnectionId(1) })
+        (ShardId(0), Event::Malformed { connection: ConnectionId(1) })
     }
 
     #[test]

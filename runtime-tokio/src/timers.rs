@@ -1,9 +1,9 @@
 //! The core's timers: one table per shard, one task that waits for the earliest.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use runtime::timers::Table;
 use smb_state::event::Event;
 use smb_state::ids::ShardId;
 use smb_state::timer::{Armed, Timer};
@@ -11,22 +11,11 @@ use tokio::sync::Notify;
 
 use crate::driver::{Hub, Work};
 
-/// Expiries stepped before other tasks get their turn.
-const BATCH: usize = 64;
-/// Later than any timer; also keeps the deadline's arithmetic in range.
-const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-
 /// A shard's timers.
 #[derive(Default)]
 pub(crate) struct Timers {
     table: Mutex<Table>,
     earlier: Notify,
-}
-
-#[derive(Default)]
-struct Table {
-    armed: BTreeMap<Timer, (Instant, Armed)>,
-    order: BTreeSet<(Instant, Timer)>,
 }
 
 impl Timers {
@@ -36,14 +25,7 @@ impl Timers {
 
     /// Starts or moves a timer.
     pub(crate) fn arm(&self, timer: Timer, armed: Armed, after: Duration) {
-        let deadline = Instant::now() + after.min(FOREVER);
-        let mut table = self.lock();
-        let first = table.order.first().is_none_or(|(earliest, _)| deadline < *earliest);
-        if let Some((old, _)) = table.armed.insert(timer, (deadline, armed)) {
-            table.order.remove(&(old, timer));
-        }
-        table.order.insert((deadline, timer));
-        drop(table);
+        let first = self.lock().arm(timer, armed, after);
         if first {
             self.earlier.notify_one();
         }
@@ -51,26 +33,7 @@ impl Timers {
 
     /// Stops a timer.
     pub(crate) fn disarm(&self, timer: Timer) {
-        let mut table = self.lock();
-        if let Some((deadline, _)) = table.armed.remove(&timer) {
-            table.order.remove(&(deadline, timer));
-        }
-    }
-
-    /// Takes out what ran out by `now`, at most a batch, and says when the next one will.
-    fn expired(&self, now: Instant) -> (Vec<(Timer, Armed)>, Option<Instant>) {
-        let mut table = self.lock();
-        let mut expired = Vec::new();
-        while let Some((deadline, timer)) = table.order.first().copied() {
-            if deadline > now || expired.len() == BATCH {
-                return (expired, Some(deadline));
-            }
-            table.order.remove(&(deadline, timer));
-            if let Some((_, armed)) = table.armed.remove(&timer) {
-                expired.push((timer, armed));
-            }
-        }
-        (expired, None)
+        self.lock().disarm(timer);
     }
 }
 
@@ -78,7 +41,7 @@ impl Timers {
 pub(crate) async fn run(hub: Arc<Hub>, shard: ShardId) {
     let Some(cell) = hub.shard(shard) else { return };
     loop {
-        let (expired, next) = cell.timers.expired(Instant::now());
+        let (expired, next) = cell.timers.lock().expired(Instant::now());
         if !expired.is_empty() {
             hub.run(
                 expired.into_iter().map(|(timer, armed)| Work::Event(shard, Event::Expired(timer, armed))),
@@ -91,44 +54,5 @@ pub(crate) async fn run(hub: Arc<Hub>, shard: ShardId) {
             Some(deadline) => drop(tokio::time::timeout_at(deadline.into(), earlier).await),
             None => earlier.await,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use smb_state::ids::{ConnectionId, SessionId};
-
-    use super::*;
-
-    #[test]
-    fn timers_expire_in_order_with_their_last_arming() {
-        let timers = Timers::default();
-        let (slow, fast) = (Timer::Authentication(ConnectionId(1)), Timer::SessionExpiry(SessionId(2)));
-        timers.arm(slow, Armed(1), Duration::from_secs(20));
-        timers.arm(fast, Armed(1), Duration::from_secs(30));
-        timers.arm(fast, Armed(2), Duration::from_secs(10));
-        let now = Instant::now();
-        let (expired, next) = timers.expired(now);
-        assert!(expired.is_empty());
-        assert!(next.is_some_and(|at| at <= now + Duration::from_secs(10)));
-        let (expired, next) = timers.expired(now + Duration::from_secs(60));
-        assert_eq!(expired, [(fast, Armed(2)), (slow, Armed(1))]);
-        assert_eq!(next, None);
-    }
-
-    #[test]
-    fn a_disarmed_timer_stays_silent() {
-        let timers = Timers::default();
-        let timer = Timer::SessionExpiry(SessionId(2));
-        timers.arm(timer, Armed(1), Duration::ZERO);
-        timers.disarm(timer);
-        assert_eq!(timers.expired(Instant::now()), (Vec::new(), None));
-    }
-
-    #[test]
-    fn the_longest_time_is_no_overflow() {
-        let timers = Timers::default();
-        timers.arm(Timer::SessionExpiry(SessionId(2)), Armed(1), Duration::from_millis(u64::MAX));
-        assert!(timers.expired(Instant::now()).1.is_some());
     }
 }

@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use runtime::Cores;
+use serde::Deserialize;
 
 /// An SMB 2/3 file server in user space.
 #[derive(Debug, Parser)]
@@ -47,15 +49,44 @@ pub(crate) struct ServeArguments {
     /// Nothing can be changed through the shares given here.
     #[arg(long)]
     pub(crate) read_only: bool,
-    /// Threads that serve connections [default: one per processor].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub(crate) cores: Option<u16>,
+    /// Threads that serve connections: a number of them, or the processors to bind one each to, as `0-3` or `0,2,4`
+    /// [default: one per processor].
+    #[arg(long, value_name = "N|LIST", value_parser = crate::config::parse_cores)]
+    pub(crate) cores: Option<Cores>,
+    /// What drives the server [default: tokio].
+    #[arg(long, value_name = "RUNTIME")]
+    pub(crate) runtime: Option<RuntimeKind>,
+    /// Implementation of signing and encryption [default: fast].
+    #[arg(long, value_name = "PROVIDER")]
+    pub(crate) crypto: Option<Crypto>,
     /// Configuration file.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["path", "share", "user", "users_file", "read_only"])]
     pub(crate) config: Option<PathBuf>,
     /// How the log on standard error looks.
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     pub(crate) log_format: LogFormat,
+}
+
+/// Who implements signing and encryption; what goes over the wire is the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Crypto {
+    /// AWS-LC, where it is faster.
+    #[default]
+    Fast,
+    /// Rust alone.
+    Portable,
+}
+
+/// What drives the server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RuntimeKind {
+    /// tokio, which runs anywhere.
+    #[default]
+    Tokio,
+    /// glommio, a shard per core without locks: Linux with io_uring and 512 KiB of locked memory.
+    Glommio,
 }
 
 /// How log lines look.
@@ -128,6 +159,8 @@ mod tests {
     fn serve_takes_a_path_or_shares() {
         let simple = serve(&["/srv"]).unwrap();
         assert_eq!((simple.path, simple.log_format), (Some("/srv".into()), LogFormat::Human));
+        assert_eq!(simple.crypto, None);
+        assert_eq!(serve(&["/srv", "--crypto", "portable"]).unwrap().crypto, Some(Crypto::Portable));
         let many = serve(&[
             "--share",
             "a=/srv/a",
@@ -150,6 +183,20 @@ mod tests {
     }
 
     #[test]
+    fn cores_are_a_number_or_a_list_of_processors() {
+        for (text, cores) in [
+            ("3", Cores::Count(3)),
+            ("0-3", Cores::Pinned(vec![0, 1, 2, 3])),
+            ("5,0-1", Cores::Pinned(vec![5, 0, 1])),
+            ("2-2", Cores::Pinned(vec![2])),
+        ] {
+            let arguments = serve(&["/srv", "--runtime", "glommio", "--cores", text]).unwrap();
+            assert_eq!(arguments.cores, Some(cores), "{text}");
+            assert_eq!(arguments.runtime, Some(RuntimeKind::Glommio));
+        }
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused() {
         for wrong in [
             &["--share", "a"][..],
@@ -160,10 +207,14 @@ mod tests {
             &["--listen", "127.0.0.1"],
             &["--interface", "127.0.0.1:445"],
             &["--cores", "0"],
+            &["--cores", "3-1"],
+            &["--cores", "1,1"],
+            &["--runtime", "smol"],
             &["--config", "x.toml", "/srv"],
             &["--config", "x.toml", "--user", "ann"],
             &["--users-file", "x", "--user", "ann"],
             &["--log-format", "xml"],
+            &["--crypto", "openssl"],
         ] {
             assert!(serve(wrong).is_err(), "{wrong:?}");
         }

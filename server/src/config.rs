@@ -4,12 +4,18 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use runtime::Cores;
 use serde::Deserialize;
 use smb_proto::command::negotiate::Dialect;
 use smb_state::config::Limits;
 use toml::Spanned;
 
+use crate::cli::{Crypto, RuntimeKind};
+use crate::directory::Strangers;
 use crate::failure::{About, Failure, Outcome};
+
+/// Threads at most, and processors that can be named.
+const CORES_MAX: usize = 1024;
 
 /// What a server is run with, from the command line or a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,12 +24,16 @@ pub(crate) struct Settings {
     pub(crate) listen: Vec<SocketAddr>,
     /// Empty: what is listened on.
     pub(crate) interfaces: Vec<IpAddr>,
-    pub(crate) cores: Option<u16>,
+    /// None: one per processor, not bound.
+    pub(crate) cores: Option<Cores>,
+    pub(crate) runtime: RuntimeKind,
     pub(crate) name: Option<String>,
     pub(crate) state_dir: Option<PathBuf>,
     pub(crate) users_file: Option<PathBuf>,
     pub(crate) signing_required: bool,
+    pub(crate) strangers: Strangers,
     pub(crate) encryption: Encryption,
+    pub(crate) crypto: Crypto,
     pub(crate) dialects: (Dialect, Dialect),
     pub(crate) limits: Limits,
     pub(crate) shares: Vec<ShareSettings>,
@@ -35,11 +45,14 @@ impl Default for Settings {
             listen: Vec::new(),
             interfaces: Vec::new(),
             cores: None,
+            runtime: RuntimeKind::default(),
             name: None,
             state_dir: None,
             users_file: None,
             signing_required: false,
+            strangers: Strangers::default(),
             encryption: Encryption::Possible,
+            crypto: Crypto::default(),
             dialects: (Dialect::SMB_2_0_2, Dialect::SMB_3_1_1),
             limits: Limits::default(),
             shares: Vec::new(),
@@ -56,6 +69,8 @@ pub(crate) struct ShareSettings {
     pub(crate) encrypt: bool,
     /// Listings leave out what the user may not read.
     pub(crate) access_based: bool,
+    /// Guests and anonymous clients may connect too, where the server lets them in.
+    pub(crate) guests: bool,
     /// `None`: every user.
     pub(crate) users: Option<Vec<String>>,
 }
@@ -92,14 +107,28 @@ struct File {
 struct ServerSection {
     listen: Option<Vec<Spanned<String>>>,
     interfaces: Option<Vec<Spanned<String>>>,
-    cores: Option<Spanned<u16>>,
+    cores: Option<Spanned<CoresSetting>>,
+    runtime: Option<RuntimeKind>,
     name: Option<Spanned<String>>,
     state_dir: Option<PathBuf>,
     users_file: Option<PathBuf>,
     signing: Option<Signing>,
+    #[serde(default)]
+    anonymous: bool,
+    #[serde(default)]
+    guests: bool,
     encryption: Option<Spanned<Encryption>>,
+    crypto: Option<Crypto>,
     dialect_min: Option<Spanned<String>>,
     dialect_max: Option<Spanned<String>>,
+}
+
+/// `cores = 4` or `cores = "0-3"`.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "cores must be a number, or a list of processors like \"0-3\"")]
+enum CoresSetting {
+    Count(u64),
+    List(String),
 }
 
 #[derive(Default, Deserialize)]
@@ -129,6 +158,8 @@ struct ShareSection {
     encrypt: Option<Spanned<bool>>,
     #[serde(default)]
     access_based_enumeration: bool,
+    #[serde(default)]
+    guests: bool,
     users: Option<Vec<Spanned<String>>>,
 }
 
@@ -198,11 +229,14 @@ fn parse(text: &str, directory: &Path) -> Result<Settings, Wrong> {
             .map(|address| parse_interface(&source, &address))
             .collect::<Result<_, _>>()?,
         cores: server.cores.map(|cores| check_cores(&source, &cores)).transpose()?,
+        runtime: server.runtime.unwrap_or_default(),
         name: server.name.map(|name| check_name(&source, name)).transpose()?,
         state_dir: server.state_dir.map(|path| directory.join(path)),
         users_file: server.users_file.map(|path| directory.join(path)),
         signing_required: matches!(server.signing, Some(Signing::Required)),
+        strangers: Strangers { anonymous: server.anonymous, guests: server.guests },
         encryption,
+        crypto: server.crypto.unwrap_or_default(),
         dialects,
         limits: limits(&source, file.limits)?,
         shares: shares(&source, file.share, encryption, directory)?,
@@ -219,10 +253,39 @@ fn parse_interface(source: &Source<'_>, text: &Spanned<String>) -> Result<IpAddr
     text.get_ref().parse().map_err(wrong)
 }
 
-fn check_cores(source: &Source<'_>, cores: &Spanned<u16>) -> Result<u16, Wrong> {
-    match *cores.get_ref() {
-        number @ 1..=1024 => Ok(number),
-        _ => Err(source.wrong(cores.span(), "cores must be from 1 to 1024")),
+fn check_cores(source: &Source<'_>, cores: &Spanned<CoresSetting>) -> Result<Cores, Wrong> {
+    let parsed = match cores.get_ref() {
+        CoresSetting::Count(count) => parse_cores(&count.to_string()),
+        CoresSetting::List(list) => parse_cores(list),
+    };
+    parsed.map_err(|cause| source.wrong(cores.span(), cause))
+}
+
+/// A number of threads, or a list of processors: numbers and ranges. One processor alone is written as a range, `2-2`.
+pub(crate) fn parse_cores(text: &str) -> Result<Cores, String> {
+    let number = |text: &str| text.parse::<usize>().ok();
+    if let Some(count) = number(text) {
+        return match count {
+            1..=CORES_MAX => Ok(Cores::Count(count)),
+            _ => Err(format!("cores must be from 1 to {CORES_MAX}")),
+        };
+    }
+    let mut processors = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let range =
+            number(first).zip(number(last)).filter(|(first, last)| first <= last && *last < CORES_MAX);
+        let Some((first, last)) = range else {
+            return Err(format!("\"{part}\" is no processor (0 to {}) and no range of them", CORES_MAX - 1));
+        };
+        processors.extend(first..=last);
+    }
+    let mut sorted = processors.clone();
+    sorted.sort_unstable();
+    sorted.dedup();
+    match sorted.len() == processors.len() {
+        true => Ok(Cores::Pinned(processors)),
+        false => Err("a processor is listed twice".into()),
     }
 }
 
@@ -352,6 +415,7 @@ fn shares(
             read_only: section.read_only,
             encrypt,
             access_based: section.access_based_enumeration,
+            guests: section.guests,
             users,
         });
     }
@@ -410,6 +474,7 @@ mod tests {
             read_only: false,
             encrypt: false,
             access_based: false,
+            guests: false,
             users: None,
         };
         assert_eq!(settings, Settings { shares: vec![share], ..Settings::default() });
@@ -427,7 +492,7 @@ mod tests {
             .map(|line| line.strip_prefix("# ").filter(|line| line.contains(" = ")).unwrap_or(line).into())
             .collect();
         let settings = parsed(&all.join("\n")).unwrap();
-        assert_eq!((settings.listen.len(), settings.cores), (2, Some(4)));
+        assert_eq!((settings.listen.len(), settings.cores), (2, Some(Cores::Count(4))));
     }
 
     #[test]
@@ -437,12 +502,14 @@ mod tests {
             [server]
             listen = ["0.0.0.0:445", "[::]:445"]
             interfaces = ["192.0.2.1", "2001:db8::1"]
-            cores = 4
+            cores = "0-1"
+            runtime = "glommio"
             name = "FILES-1"
             state_dir = "var/state"
             users_file = "/etc/users"
             signing = "possible"
             encryption = "required"
+            crypto = "portable"
             dialect_min = "3.0"
             dialect_max = "3.1.1"
             [limits]
@@ -470,11 +537,12 @@ mod tests {
         assert_eq!(settings.listen, ["0.0.0.0:445".parse().unwrap(), "[::]:445".parse().unwrap()]);
         let interfaces: [IpAddr; 2] = ["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
         assert_eq!(settings.interfaces, interfaces);
-        assert_eq!((settings.cores, settings.name.as_deref()), (Some(4), Some("FILES-1")));
+        assert_eq!(settings.cores, Some(Cores::Pinned(vec![0, 1])));
+        assert_eq!((settings.runtime, settings.name.as_deref()), (RuntimeKind::Glommio, Some("FILES-1")));
         assert_eq!(settings.state_dir, Some("/var/state".into()));
         assert_eq!(settings.users_file, Some("/etc/users".into()));
         assert!(!settings.signing_required);
-        assert_eq!(settings.encryption, Encryption::Required);
+        assert_eq!((settings.encryption, settings.crypto), (Encryption::Required, Crypto::Portable));
         assert_eq!(settings.dialects, (Dialect::SMB_3_0, Dialect::SMB_3_1_1));
         let limits = Limits {
             connections_max: 10,
@@ -509,6 +577,8 @@ mod tests {
             ("[server]\ndialect_min = \"3.0\"\ndialect_max = \"2.1\"\n".to_owned() + share, 3, "above"),
             ("[server]\nencryption = \"required\"\ndialect_max = \"2.1\"\n".to_owned() + share, 2, "below"),
             ("[server]\ncores = 0\n".to_owned() + share, 2, "cores"),
+            ("[server]\ncores = \"0-x\"\n".to_owned() + share, 2, "no processor"),
+            ("[server]\nruntime = \"smol\"\n".to_owned() + share, 2, "unknown variant `smol`"),
             ("[server]\nname = \"has space\"\n".to_owned() + share, 2, "name"),
             ("[limits]\ncredits = 0\n".to_owned() + share, 2, "from 1 to 65535"),
             ("[limits]\nio_size = 65537\n".to_owned() + share, 2, "multiple"),

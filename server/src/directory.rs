@@ -9,16 +9,26 @@ use smb_state::event::{Identity, Peer};
 use crate::throttle::Throttle;
 use crate::users::{UserTable, fold};
 
-/// Who may log on, and how often who has failed to. Guests and anonymous clients are not let in.
+/// Who may log on, and how often who has failed to. Guests and anonymous clients are let in only where the configuration says so.
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
     users: RwLock<UserTable>,
     throttle: Mutex<Throttle>,
+    strangers: Strangers,
+}
+
+/// Who is let in without proof.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Strangers {
+    /// Clients that give no name.
+    pub(crate) anonymous: bool,
+    /// Clients whose name is not known.
+    pub(crate) guests: bool,
 }
 
 impl Directory {
-    pub(crate) fn new(users: UserTable) -> Self {
-        Self { users: RwLock::new(users), throttle: Mutex::default() }
+    pub(crate) fn new(users: UserTable, strangers: Strangers) -> Self {
+        Self { users: RwLock::new(users), throttle: Mutex::default(), strangers }
     }
 
     /// These are the users from now on; who is logged on stays so.
@@ -51,7 +61,11 @@ impl Users for Directory {
     }
 
     fn anonymous(&self) -> Option<Identity> {
-        None
+        self.strangers.anonymous.then_some(Identity::Anonymous)
+    }
+
+    fn guest(&self) -> Option<Identity> {
+        self.strangers.guests.then_some(Identity::Guest)
     }
 }
 
@@ -65,7 +79,7 @@ mod tests {
     fn users_are_found_whatever_the_case_and_domain() {
         let mut table = UserTable::default();
         table.set("Ann", "Password").unwrap();
-        let directory = Directory::new(table);
+        let directory = Directory::new(table, Strangers::default());
         for (name, domain) in [("Ann", ""), ("ANN", "WORKGROUP"), ("ann", "example.org")] {
             let Lookup::Known { identity, .. } = directory.look_up(name, domain, PEER) else {
                 panic!("{name}")
@@ -73,9 +87,18 @@ mod tests {
             assert_eq!(identity, Identity::User { name: "Ann".into(), number: 1000 });
         }
         assert_eq!(directory.look_up("bob", "", PEER), Lookup::Unknown);
-        assert_eq!(directory.anonymous(), None);
+        assert_eq!((directory.anonymous(), directory.guest()), (None, None));
         directory.replace(UserTable::default());
         assert_eq!(directory.look_up("Ann", "", PEER), Lookup::Unknown);
+    }
+
+    #[test]
+    fn strangers_are_let_in_only_where_it_is_configured() {
+        for (anonymous, guests) in [(true, false), (false, true)] {
+            let directory = Directory::new(UserTable::default(), Strangers { anonymous, guests });
+            assert_eq!(directory.anonymous(), anonymous.then_some(Identity::Anonymous));
+            assert_eq!(directory.guest(), guests.then_some(Identity::Guest));
+        }
     }
 
     #[test]

@@ -7,17 +7,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use runtime_tokio::{BlockingPool, Bounds, Server, ServerConfig, ServerHandle};
+use crypto_fast::Fast;
+use runtime::{BlockingPool, Bounds, Cores, Running, ServerConfig};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use smb_proto::auth::AcceptorConfig;
 use smb_proto::command::ioctl::NetworkInterface;
-use smb_proto::crypto::{CipherAlgorithm, Portable, SigningAlgorithm};
+use smb_proto::crypto::{CipherAlgorithm, Portable, Provider, SigningAlgorithm};
 use smb_state::config::{Config, Encryption as CoreEncryption};
 use smb_state::event::Admin;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use zeroize::Zeroizing;
 
-use crate::cli::ServeArguments;
+use crate::cli::{Crypto, RuntimeKind, ServeArguments};
 use crate::config::{self, Encryption, Settings, ShareSettings};
 use crate::directory::Directory;
 use crate::failure::{About, Failure, Outcome};
@@ -39,8 +40,10 @@ pub(crate) fn run(arguments: &ServeArguments) -> Outcome<()> {
     logging::start(arguments.log_format);
     raise_file_limit();
     let settings = settings(arguments)?;
+    check_runtime(settings.runtime)?;
+    cores(&settings).check().about("cores")?;
     let (users, generated) = known_users(&settings, arguments)?;
-    let directory = Arc::new(Directory::new(users));
+    let directory = Arc::new(Directory::new(users, settings.strangers));
     let (start, note) = state::begin(settings.state_dir.as_deref())?;
     if let Some(note) = note {
         tracing::warn!("{note}");
@@ -56,17 +59,18 @@ pub(crate) fn run(arguments: &ServeArguments) -> Outcome<()> {
         names: names(&name),
         volumes: site.volumes(),
         users: Arc::clone(&directory) as _,
-        provider: Arc::new(Portable),
+        provider: provider(settings.crypto),
         cores: cores(&settings),
         bounds: Bounds::default(),
     })?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().about("signals")?;
     // Before anybody is told that the server is ready: a signal must not find the default handler.
     let mut signals = runtime.block_on(async { Signals::install() }).about("signals")?;
-    announce(&handle, &settings, generated.as_ref().map(|password| password.as_str()))
+    announce(&*handle, &settings, generated.as_ref().map(|password| password.as_str()))
         .about("standard output")?;
-    runtime
-        .block_on(until_stopped(&handle, &mut signals, || reload(arguments, &handle, &directory, &mut site)));
+    runtime.block_on(until_stopped(&*handle, &mut signals, || {
+        reload(arguments, &*handle, &directory, &mut site)
+    }));
     stop(handle, &runtime, &mut signals)
 }
 
@@ -86,7 +90,9 @@ fn settings(arguments: &ServeArguments) -> Outcome<Settings> {
     if !arguments.interface.is_empty() {
         settings.interfaces.clone_from(&arguments.interface);
     }
-    settings.cores = arguments.cores.or(settings.cores);
+    settings.crypto = arguments.crypto.unwrap_or(settings.crypto);
+    settings.cores = arguments.cores.clone().or(settings.cores);
+    settings.runtime = arguments.runtime.unwrap_or(settings.runtime);
     Ok(settings)
 }
 
@@ -103,8 +109,8 @@ fn shares_of_command_line(arguments: &ServeArguments) -> Outcome<Vec<ShareSettin
         }
         let (read_only, path) = (arguments.read_only, path.clone());
         let name = name.into();
-        let (encrypt, access_based) = (false, false);
-        shares.push(ShareSettings { name, path, read_only, encrypt, access_based, users: None });
+        let (encrypt, access_based, guests) = (false, false, false);
+        shares.push(ShareSettings { name, path, read_only, encrypt, access_based, guests, users: None });
     }
     if shares.is_empty() {
         return Err(Failure::new("nothing to serve: give a directory, --share NAME=PATH or --config FILE"));
@@ -140,7 +146,7 @@ fn core_config(settings: &Settings, start: &Start, shares: Vec<smb_state::config
     Config {
         server_guid: start.server_guid,
         incarnation: start.incarnation,
-        shards: u16::try_from(cores(settings)).unwrap_or(1),
+        shards: u16::try_from(cores(settings).count()).unwrap_or(1),
         dialects: settings.dialects,
         signers: vec![SigningAlgorithm::AesGmac, SigningAlgorithm::AesCmac, SigningAlgorithm::HmacSha256],
         ciphers: match settings.encryption {
@@ -169,9 +175,40 @@ fn interfaces(settings: &Settings, listening: &[SocketAddr]) -> Vec<NetworkInter
     interfaces::advertised(&settings.interfaces, &listening)
 }
 
-fn cores(settings: &Settings) -> usize {
-    let all = || std::thread::available_parallelism().map_or(1, NonZero::get);
-    settings.cores.map_or_else(all, usize::from)
+fn provider(crypto: Crypto) -> Arc<dyn Provider> {
+    match crypto {
+        Crypto::Fast => Arc::new(Fast),
+        Crypto::Portable => Arc::new(Portable),
+    }
+}
+
+fn cores(settings: &Settings) -> Cores {
+    let all = || Cores::Count(std::thread::available_parallelism().map_or(1, NonZero::get));
+    settings.cores.clone().unwrap_or_else(all)
+}
+
+/// Starts a server on the runtime that was chosen.
+fn start(kind: RuntimeKind, config: ServerConfig) -> io::Result<Box<dyn Running>> {
+    match kind {
+        RuntimeKind::Tokio => Ok(Box::new(runtime_tokio::Server::start(config)?)),
+        #[cfg(target_os = "linux")]
+        RuntimeKind::Glommio => Ok(Box::new(runtime_glommio::Server::start(config)?)),
+        #[cfg(not(target_os = "linux"))]
+        RuntimeKind::Glommio => Err(io::ErrorKind::Unsupported.into()),
+    }
+}
+
+/// Whether the runtime that was chosen can run here at all.
+fn check_runtime(kind: RuntimeKind) -> Outcome<()> {
+    match kind {
+        RuntimeKind::Tokio => Ok(()),
+        #[cfg(target_os = "linux")]
+        RuntimeKind::Glommio => {
+            runtime_glommio::available().about("glommio can't run here; --runtime tokio can")
+        }
+        #[cfg(not(target_os = "linux"))]
+        RuntimeKind::Glommio => Err(Failure::new("glommio needs Linux; --runtime tokio runs here")),
+    }
 }
 
 /// The machine's name as NetBIOS would have it.
@@ -197,34 +234,42 @@ fn names(netbios: &str) -> AcceptorConfig {
 }
 
 /// Starts the server where it was told to listen, or on every address.
-fn listen(settings: &Settings, config: impl Fn(Vec<SocketAddr>) -> ServerConfig) -> Outcome<ServerHandle> {
+fn listen(
+    settings: &Settings,
+    config: impl Fn(Vec<SocketAddr>) -> ServerConfig,
+) -> Outcome<Box<dyn Running>> {
     if !settings.listen.is_empty() {
         let addresses: Vec<String> = settings.listen.iter().map(ToString::to_string).collect();
-        return Server::start(config(settings.listen.clone()))
+        return start(settings.runtime, config(settings.listen.clone()))
             .about(format!("listening on {}", addresses.join(", ")));
     }
-    match everywhere(PORT, &config) {
+    match everywhere(settings.runtime, PORT, &config) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            everywhere(PORT_UNPRIVILEGED, &config).about(format!("listening on port {PORT_UNPRIVILEGED}"))
+            everywhere(settings.runtime, PORT_UNPRIVILEGED, &config)
+                .about(format!("listening on port {PORT_UNPRIVILEGED}"))
         }
         other => other.about(format!("listening on port {PORT}")),
     }
 }
 
-fn everywhere(port: u16, config: impl Fn(Vec<SocketAddr>) -> ServerConfig) -> io::Result<ServerHandle> {
+fn everywhere(
+    kind: RuntimeKind,
+    port: u16,
+    config: impl Fn(Vec<SocketAddr>) -> ServerConfig,
+) -> io::Result<Box<dyn Running>> {
     let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
     let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-    match Server::start(config(vec![v4, v6])) {
+    match start(kind, config(vec![v4, v6])) {
         // A machine may have no IPv6 at all.
         Err(error) if !matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::AddrInUse) => {
-            Server::start(config(vec![v4]))
+            start(kind, config(vec![v4]))
         }
         other => other,
     }
 }
 
 /// Tells on standard output what is served and where. The line with `listening on` comes last.
-fn announce(handle: &ServerHandle, settings: &Settings, generated: Option<&str>) -> io::Result<()> {
+fn announce(handle: &dyn Running, settings: &Settings, generated: Option<&str>) -> io::Result<()> {
     let mut out = io::stdout().lock();
     for share in &settings.shares {
         writeln!(out, "share {} is {}", share.name, share.path.display())?;
@@ -271,11 +316,7 @@ impl Signals {
 }
 
 /// Waits for the signal to stop, and reloads at each SIGHUP.
-async fn until_stopped(
-    handle: &ServerHandle,
-    signals: &mut Signals,
-    mut reload: impl FnMut() -> Outcome<()>,
-) {
+async fn until_stopped(handle: &dyn Running, signals: &mut Signals, mut reload: impl FnMut() -> Outcome<()>) {
     loop {
         tokio::select! {
             _ = signals.hang_up.recv() => match reload() {
@@ -292,7 +333,7 @@ async fn until_stopped(
 /// Takes over shares, users, limits and the addresses that clients are told; everything is read before anything changes.
 fn reload(
     arguments: &ServeArguments,
-    handle: &ServerHandle,
+    handle: &dyn Running,
     directory: &Directory,
     site: &mut Site,
 ) -> Outcome<()> {
@@ -309,7 +350,7 @@ fn reload(
 }
 
 /// Stops; a second signal doesn't wait for clients.
-fn stop(handle: ServerHandle, runtime: &tokio::runtime::Runtime, signals: &mut Signals) -> Outcome<()> {
+fn stop(handle: Box<dyn Running>, runtime: &tokio::runtime::Runtime, signals: &mut Signals) -> Outcome<()> {
     let failed = handle.has_failed();
     tracing::info!("stopping");
     let stopping = std::thread::spawn(move || handle.shutdown(SHUTDOWN_TIMEOUT));
@@ -359,7 +400,8 @@ mod tests {
         let names: Vec<_> =
             settings.shares.iter().map(|share| (share.name.as_str(), share.read_only)).collect();
         assert_eq!(names, [("share", true), ("etc", true)]);
-        assert_eq!(cores(&settings), 3);
+        assert_eq!(cores(&settings), Cores::Count(3));
+        assert_eq!(settings.runtime, RuntimeKind::Tokio);
     }
 
     #[test]

@@ -91,6 +91,7 @@ impl Site {
                 access_based: share.access_based,
                 allowed: match &share.users {
                     Some(users) => Allowed::Named(users.iter().map(|user| user.as_str().into()).collect()),
+                    None if share.guests => Allowed::Everyone,
                     None => Allowed::Users,
                 },
             });
@@ -172,6 +173,7 @@ mod tests {
             read_only: false,
             encrypt: false,
             access_based: false,
+            guests: false,
             users: None,
         }
     }

@@ -95,6 +95,29 @@ fn a_directory_is_served_with_a_user_that_is_made_up() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn the_runtime_is_chosen_at_start_and_refused_with_the_reason() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = leasehold(directory.path());
+    let arguments = ["serve", "--runtime", "glommio", "--cores", "0-0", "--listen", "127.0.0.1:0"];
+    let server = Server::start(command.args(arguments).arg(directory.path()));
+    drop(TcpStream::connect(server.address).unwrap());
+    server.stop();
+
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -l 64 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_leasehold")]);
+    limited.env("XDG_STATE_HOME", directory.path()).args(arguments).arg(directory.path());
+    let refused = run(&mut limited, "");
+    let log = text(&refused.stderr);
+    assert!(!refused.status.success() && log.contains("\"memlock\"") && log.contains("64 KiB"), "{log}");
+
+    let absent = ["serve", "--cores", "0,1000", "--listen", "127.0.0.1:0"];
+    let refused = run(leasehold(directory.path()).args(absent).arg(directory.path()), "");
+    let log = text(&refused.stderr);
+    assert!(!refused.status.success() && log.contains("processor 1000"), "{log}");
+}
+
+#[test]
 fn users_are_added_listed_and_removed() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("users");

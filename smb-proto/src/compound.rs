@@ -1,8 +1,8 @@
 //! Several messages in one frame (MS-SMB2 2.2.1 NextCommand, 3.2.4.1.4, 3.3.4.1.3, 3.3.5.2.7).
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::error::Malformed;
 use crate::header;
@@ -18,53 +18,76 @@ const NEXT_COMMAND: usize = 20;
 ///
 /// The iterator ends after the first error: nothing says where a next message would be.
 #[must_use]
-pub fn split(frame: &Bytes) -> Split {
+pub fn split(frame: &Bytes) -> Split<Bytes> {
     Split { rest: Some(frame.clone()) }
 }
 
-/// What [`split`] returns.
-#[derive(Clone, Debug)]
-pub struct Split {
-    rest: Option<Bytes>,
+/// [`split`] of a frame that nobody else holds: its messages can be written to.
+#[must_use]
+pub fn split_mut(frame: BytesMut) -> Split<BytesMut> {
+    Split { rest: Some(frame) }
 }
 
-impl Split {
-    /// Cuts the first message off `rest`; also returns what is behind it, if anything.
-    fn cut(mut rest: Bytes) -> Result<(Bytes, Option<Bytes>), Malformed> {
-        if rest.len() < header::SIZE {
-            return Err(Malformed("compound: no room for a header"));
+/// What [`split`] and [`split_mut`] return.
+#[derive(Clone, Debug)]
+pub struct Split<B> {
+    rest: Option<B>,
+}
+
+impl<B: Deref<Target = [u8]>> Split<B> {
+    /// Cuts the first message off what is left, if there is anything.
+    fn cut(&mut self, split_to: impl FnOnce(&mut B, usize) -> B) -> Option<Result<B, Malformed>> {
+        let mut rest = self.rest.take()?;
+        match next_command(&rest) {
+            Ok(None) => Some(Ok(rest)),
+            Ok(Some(next)) => {
+                let message = split_to(&mut rest, next);
+                self.rest = Some(rest);
+                Some(Ok(message))
+            }
+            Err(malformed) => Some(Err(malformed)),
         }
-        let next = rest
-            .get(NEXT_COMMAND..)
-            .and_then(|tail| tail.first_chunk::<4>())
-            .map(|next| u32::from_le_bytes(*next))
-            .ok_or(Malformed("compound: no room for a header"))?;
-        if next == 0 {
-            return Ok((rest, None));
-        }
-        let next = usize::try_from(next).map_err(|_| Malformed("compound: NextCommand"))?;
-        if next < header::SIZE || !next.is_multiple_of(ALIGNMENT) || next >= rest.len() {
-            return Err(Malformed("compound: NextCommand"));
-        }
-        let message = rest.split_to(next);
-        Ok((message, Some(rest)))
     }
 }
 
-impl Iterator for Split {
+/// Where the message after the one at the start of `bytes` begins, if there is one.
+fn next_command(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
+    if bytes.len() < header::SIZE {
+        return Err(Malformed("compound: no room for a header"));
+    }
+    let next = bytes
+        .get(NEXT_COMMAND..)
+        .and_then(|tail| tail.first_chunk::<4>())
+        .map(|next| u32::from_le_bytes(*next))
+        .ok_or(Malformed("compound: no room for a header"))?;
+    if next == 0 {
+        return Ok(None);
+    }
+    let next = usize::try_from(next).map_err(|_| Malformed("compound: NextCommand"))?;
+    if next < header::SIZE || !next.is_multiple_of(ALIGNMENT) || next >= bytes.len() {
+        return Err(Malformed("compound: NextCommand"));
+    }
+    Ok(Some(next))
+}
+
+impl Iterator for Split<Bytes> {
     type Item = Result<Bytes, Malformed>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (message, rest) = match Self::cut(self.rest.take()?) {
-            Ok(cut) => cut,
-            Err(malformed) => return Some(Err(malformed)),
-        };
-        self.rest = rest;
-        Some(Ok(message))
+        self.cut(Bytes::split_to)
     }
 }
 
-impl std::iter::FusedIterator for Split {}
+impl Iterator for Split<BytesMut> {
+    type Item = Result<BytesMut, Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.cut(BytesMut::split_to)
+    }
+}
+
+impl std::iter::FusedIterator for Split<Bytes> {}
+impl std::iter::FusedIterator for Split<BytesMut> {}
 
 /// Joins messages to a compound. Sign the parts after [`Builder::finish`], not before: signatures cover NextCommand
 /// and the padding.
@@ -151,6 +174,8 @@ mod tests {
         }
         assert_eq!(messages[0][64..], *b"abc\0\0\0\0\0");
         assert_eq!(messages[3][20..24], [0; 4]);
+        let writable: Result<Vec<_>, _> = split_mut(BytesMut::from(&bytes[..])).collect();
+        assert_eq!(writable.unwrap(), messages);
     }
 
     #[test]

@@ -164,7 +164,8 @@ struct Fixed {
     message_id: u64,
     routing: u64,
     session_id: u64,
-    signature: [u8; 16],
+    /// Bytes, read as a number, which binrw reads at once and an array byte by byte.
+    signature: u128,
 }
 
 impl Header {
@@ -213,7 +214,7 @@ impl Header {
             message_id: fixed.message_id,
             routing,
             session_id: fixed.session_id,
-            signature: fixed.signature,
+            signature: fixed.signature.to_le_bytes(),
         })
     }
 
@@ -234,7 +235,7 @@ impl Header {
             message_id: self.message_id,
             routing,
             session_id: self.session_id,
-            signature: self.signature,
+            signature: u128::from_le_bytes(self.signature),
         };
         wire::put(out, &fixed);
     }

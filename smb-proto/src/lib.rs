@@ -35,6 +35,9 @@ pub mod time;
 pub mod transform;
 pub mod wire;
 
+/// The crate of the buffers in this interface, for those who need nothing else of it.
+pub use bytes;
+
 pub use access::AccessMask;
 pub use attributes::FileAttributes;
 pub use error::Malformed;

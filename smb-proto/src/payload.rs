@@ -1,6 +1,6 @@
 //! A payload with room in front of it, so that headers are written before it and the whole goes out as one piece.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 /// Bytes kept free before a payload: frame prefix (4), transform header (52), SMB2 header (64), and the fixed part of
 /// a READ response or WRITE request with its padding (16 or 48), rounded up.
@@ -84,8 +84,8 @@ impl Payload {
     #[must_use]
     pub fn into_bytes(self) -> Bytes {
         let mut bytes = Bytes::from(self.bytes);
-        let start = self.start.min(bytes.len());
-        bytes.split_off(start)
+        bytes.advance(self.start.min(bytes.len()));
+        bytes
     }
 }
 

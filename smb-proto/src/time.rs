@@ -1,5 +1,7 @@
 //! FILETIME: 100-nanosecond intervals since 1601-01-01 UTC (MS-DTYP 2.3.3).
 
+use std::time::{SystemTime, UNIX_EPOCH as EPOCH};
+
 /// Intervals of 100 ns between 1601 and 1970.
 const UNIX_EPOCH: i128 = 116_444_736_000_000_000;
 
@@ -26,5 +28,28 @@ impl FileTime {
         let seconds = intervals.div_euclid(10_000_000);
         let rest = intervals.rem_euclid(10_000_000).saturating_mul(100);
         (i64::try_from(seconds).unwrap_or(i64::MAX), u32::try_from(rest).unwrap_or(0))
+    }
+}
+
+impl From<SystemTime> for FileTime {
+    /// A time before 1970 becomes 1970: clocks that are set wrong stand there.
+    fn from(time: SystemTime) -> Self {
+        let since = time.duration_since(EPOCH).unwrap_or_default();
+        Self::from_unix(i64::try_from(since.as_secs()).unwrap_or(i64::MAX), since.subsec_nanos())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_systems_time_counts_from_1601() {
+        assert_eq!(FileTime::from(EPOCH), FileTime(116_444_736_000_000_000));
+        let later = EPOCH + Duration::new(1_700_000_000, 123_456_700);
+        assert_eq!(FileTime::from(later).to_unix(), (1_700_000_000, 123_456_700));
+        assert_eq!(FileTime::from(EPOCH - Duration::from_secs(1)), FileTime::from(EPOCH));
     }
 }

@@ -37,11 +37,12 @@ pub struct TransformHeader {
     pub session_id: u64,
 }
 
+/// Bytes are read as numbers, which binrw reads at once and arrays byte by byte.
 #[binrw]
 #[brw(little, magic = b"\xFDSMB")]
 struct TransformFixed {
-    signature: [u8; 16],
-    nonce: [u8; 16],
+    signature: u128,
+    nonce: u128,
     original_message_size: u32,
     reserved: u16,
     flags: u16,
@@ -59,8 +60,8 @@ impl TransformHeader {
     pub fn parse(message: &[u8]) -> Result<Self, Malformed> {
         let fixed: TransformFixed = wire::fixed(message, 0, "transform header")?;
         Ok(Self {
-            signature: fixed.signature,
-            nonce: fixed.nonce,
+            signature: fixed.signature.to_le_bytes(),
+            nonce: fixed.nonce.to_le_bytes(),
             original_message_size: fixed.original_message_size,
             flags: fixed.flags,
             session_id: fixed.session_id,
@@ -72,8 +73,8 @@ impl TransformHeader {
         wire::put(
             out,
             &TransformFixed {
-                signature: self.signature,
-                nonce: self.nonce,
+                signature: u128::from_le_bytes(self.signature),
+                nonce: u128::from_le_bytes(self.nonce),
                 original_message_size: self.original_message_size,
                 reserved: 0,
                 flags: self.flags,

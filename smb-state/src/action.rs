@@ -3,6 +3,7 @@
 use smb_proto::command::negotiate::Dialect;
 use smb_proto::crypto::{CipherAlgorithm, SigningAlgorithm};
 
+use crate::endpoint::Buffers;
 use crate::ids::{BufferId, Channel, ConnectionId, MessageId, SessionId, ShardId, Token};
 use crate::message::Envelope;
 use crate::response::{Notification, Response};
@@ -114,6 +115,29 @@ pub enum Output {
     },
     /// Close the connection once what was sent before is out.
     Disconnect,
+}
+
+impl Output {
+    /// Gives back the payloads that carrying this out would use up, when nobody can carry it out any more because the
+    /// connection is gone (R5).
+    pub fn discard(&self, buffers: &dyn Buffers) {
+        match self {
+            Self::Respond(responses) => {
+                for buffer in responses.iter().filter_map(|response| response.body.buffer()) {
+                    buffers.release(buffer);
+                }
+            }
+            Self::Authenticate { token, .. } | Self::Bind { token, .. } => buffers.release(*token),
+            Self::Notify(_)
+            | Self::Negotiated(_)
+            | Self::ContinueHash { .. }
+            | Self::VerifyBind { .. }
+            | Self::DropAuthentication { .. }
+            | Self::InstallKeys { .. }
+            | Self::DropKeys { .. }
+            | Self::Disconnect => {}
+        }
+    }
 }
 
 /// What NEGOTIATE settled, as far as the endpoint needs it.

@@ -76,6 +76,32 @@ pub struct Config {
     pub interfaces: Vec<NetworkInterface>,
 }
 
+impl Config {
+    /// One shard that serves `shares` with everything that is there: every dialect, signer and cipher, best first. To be
+    /// changed where it doesn't fit.
+    #[must_use]
+    pub fn new(server_guid: [u8; 16], incarnation: u16, shares: Vec<Share>) -> Self {
+        Self {
+            server_guid,
+            incarnation,
+            shards: 1,
+            dialects: (Dialect::SMB_2_0_2, Dialect::SMB_3_1_1),
+            signers: vec![SigningAlgorithm::AesGmac, SigningAlgorithm::AesCmac, SigningAlgorithm::HmacSha256],
+            ciphers: vec![
+                CipherAlgorithm::Aes128Gcm,
+                CipherAlgorithm::Aes256Gcm,
+                CipherAlgorithm::Aes128Ccm,
+                CipherAlgorithm::Aes256Ccm,
+            ],
+            signing_required: false,
+            encryption: Encryption::Possible,
+            limits: Limits::default(),
+            shares,
+            interfaces: Vec::new(),
+        }
+    }
+}
+
 /// Whether sessions are encrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Encryption {
@@ -181,6 +207,23 @@ pub struct Share {
     pub access_based: bool,
     /// Who may connect.
     pub allowed: Allowed,
+}
+
+impl Share {
+    /// A share that every user may change, with a number, a name, and a volume with its capabilities.
+    #[must_use]
+    pub fn new(id: ShareId, name: &str, volume: VolumeId, caps: VolumeCaps) -> Self {
+        Self {
+            id,
+            name: Name::from(name),
+            volume,
+            caps,
+            read_only: false,
+            encrypted: false,
+            access_based: false,
+            allowed: Allowed::Users,
+        }
+    }
 }
 
 /// Who may connect to a share.

@@ -1,5 +1,7 @@
 //! What can happen to a shard.
 
+use std::net::IpAddr;
+
 use smb_proto::command::ioctl::NetworkInterface;
 
 use crate::config::{Limits, Share};
@@ -71,6 +73,16 @@ pub enum Event {
 /// What counts connections of one peer together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Peer(pub u128);
+
+impl From<IpAddr> for Peer {
+    /// One customer of IPv6 has a whole /64 to connect from.
+    fn from(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(v4) => Self(u128::from(v4.to_ipv6_mapped())),
+            IpAddr::V6(v6) => Self(u128::from(v6) >> 64 << 64),
+        }
+    }
+}
 
 /// How a step of an authentication ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -151,4 +163,18 @@ pub enum Admin {
     EndShare(ShareId),
     /// Stop: end every connection once its responses are out.
     Shutdown,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_is_an_ipv4_address_or_an_ipv6_network() {
+        let of = |text: &str| Peer::from(text.parse::<IpAddr>().unwrap());
+        assert_eq!(of("192.0.2.1"), of("::ffff:192.0.2.1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+        assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::2"));
+        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
+    }
 }

@@ -2,8 +2,10 @@
 //! modes, locks, leases and pending deletes are decided in the core, never in a driver.
 
 use smb_proto::attributes::FileAttributes;
+use smb_proto::command::change_notify::CompletionFilter;
 use smb_proto::fscc::class::FileInfoClass;
 use smb_proto::fscc::ea::FullEa;
+use smb_proto::fscc::notify::Change;
 use smb_proto::security::descriptor::{SecurityDescriptor, SecurityInformation};
 use smb_proto::security::sid::Sid;
 use smb_proto::{FileTime, Name, NtStatus};
@@ -29,6 +31,8 @@ pub struct VolumeCaps {
     pub block_clone: bool,
     /// Nothing on the volume can be changed.
     pub read_only: bool,
+    /// What local processes change in a directory can be watched.
+    pub local_changes: bool,
     /// The volume holds named pipes, not files.
     pub pipes: bool,
 }
@@ -418,6 +422,21 @@ pub enum StorageOp<B = BufferId> {
         /// The stream.
         handle: Handle,
     },
+    /// Wait until something other than this driver's own requests changes what is in a directory. Answer, the first time
+    /// that a handle watches, at once: [`StorageReply::Changed`] with no changes; from then on what happens is kept. After
+    /// that, as soon as there is something: the same with it, however late that is; or, after [`StorageOp::Unwatch`]:
+    /// [`StorageReply::Done`].
+    Watch {
+        /// The directory; it watches at most once at a time.
+        handle: Handle,
+        /// And everything below it.
+        tree: bool,
+    },
+    /// Wait no longer. Answer: [`StorageReply::Done`], here and to [`StorageOp::Watch`].
+    Unwatch {
+        /// The directory.
+        handle: Handle,
+    },
     /// Size and free space. Answer: [`StorageReply::Volume`].
     Volume,
     /// Ranges with data. Answer: [`StorageReply::Ranges`], clipped to the request, ascending.
@@ -556,6 +575,8 @@ pub enum StorageReply<B = BufferId> {
     Volume(VolumeInfo),
     /// Ranges with data.
     Ranges(Vec<Range>),
+    /// What happened in a directory that is watched.
+    Changed(LocalNews),
     /// The state of a pipe.
     Pipe(PipeState),
 }
@@ -573,6 +594,26 @@ pub struct PipeState {
     pub outbound_quota: u32,
     /// Nothing more will come: the server's side has given the pipe up.
     pub is_broken: bool,
+}
+
+/// What local processes did in a directory that is watched.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum LocalNews {
+    /// These changes.
+    Changes(Vec<LocalChange>),
+    /// More than could be kept.
+    Overflow,
+    /// The directory itself is gone.
+    Gone,
+}
+
+/// Something that a local process did.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LocalChange {
+    /// What happened, to which path below the directory.
+    pub change: Change,
+    /// Who wants to hear of it.
+    pub filter: CompletionFilter,
 }
 
 /// A stream of a file.
@@ -686,6 +727,8 @@ impl<B> StorageOp<B> {
             }
             Self::SetSparse { handle, sparse } => StorageOp::SetSparse { handle, sparse },
             Self::Zero { handle, offset, beyond } => StorageOp::Zero { handle, offset, beyond },
+            Self::Watch { handle, tree } => StorageOp::Watch { handle, tree },
+            Self::Unwatch { handle } => StorageOp::Unwatch { handle },
             Self::Copy { source, source_offset, target, target_offset, length } => {
                 StorageOp::Copy { source, source_offset, target, target_offset, length }
             }
@@ -713,6 +756,7 @@ impl<B> StorageReply<B> {
             Self::Security(descriptor) => StorageReply::Security(descriptor),
             Self::Volume(info) => StorageReply::Volume(info),
             Self::Ranges(ranges) => StorageReply::Ranges(ranges),
+            Self::Changed(news) => StorageReply::Changed(news),
             Self::Pipe(state) => StorageReply::Pipe(state),
         }
     }

@@ -38,6 +38,12 @@ pub trait Offload: Send + Sync + 'static {
     fn run(&self, work: Box<dyn FnOnce() + Send>);
 }
 
+impl<F: Fn(Box<dyn FnOnce() + Send>) + Send + Sync + 'static> Offload for F {
+    fn run(&self, work: Box<dyn FnOnce() + Send>) {
+        self(work);
+    }
+}
+
 /// A volume.
 pub trait Driver: Send + Sync + 'static {
     /// What the volume can do; asked once, when the share is made.

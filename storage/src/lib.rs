@@ -14,4 +14,7 @@ pub mod memory;
 pub mod offload;
 pub mod pipes;
 pub mod posix;
+mod submit;
 pub mod table;
+
+pub use submit::submit;

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use smb_proto::Payload;
+use smb_state::endpoint::Buffers;
 use smb_state::ids::{BufferId, VolumeId};
 
 use crate::driver::Driver;
@@ -101,6 +102,25 @@ impl BufferTable {
     }
 }
 
+/// What endpoints need of the table.
+impl Buffers for BufferTable {
+    fn insert(&self, bytes: Bytes) -> BufferId {
+        Self::insert(self, bytes)
+    }
+
+    fn get(&self, buffer: BufferId) -> Option<Bytes> {
+        Self::get(self, buffer)
+    }
+
+    fn take(&self, buffer: BufferId) -> Option<Payload> {
+        Self::take(self, buffer).map(Buffer::into_payload)
+    }
+
+    fn release(&self, buffer: BufferId) {
+        drop(Self::take(self, buffer));
+    }
+}
+
 impl fmt::Debug for BufferTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BufferTable").field("outstanding", &self.outstanding()).finish()
@@ -163,5 +183,11 @@ mod tests {
         assert!(later != sent && later != received);
         assert_eq!(table.get(later).as_deref(), Some(&b"later"[..]));
         assert_eq!(table.take(later).unwrap().data(), b"later");
+        let endpoints: &dyn Buffers = &table;
+        let received = endpoints.insert(Bytes::from_static(b"received"));
+        assert_eq!(endpoints.take(received).unwrap().data(), b"received");
+        let unwanted = endpoints.insert(Bytes::new());
+        endpoints.release(unwanted);
+        assert_eq!(table.outstanding(), 0);
     }
 }

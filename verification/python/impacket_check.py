@@ -1,4 +1,4 @@
-"""Writes, reads, lists, renames and deletes with the client impacket.
+"""Writes, reads, lists, renames, deletes and shares files with the client impacket.
 
 Usage: impacket_check.py HOST PORT SHARE DIALECT sign|encrypt, with SMB_USER and SMB_PASSWORD in the environment.
 Prints OK last when everything held.
@@ -16,13 +16,27 @@ from impacket.smb3structs import (
     SMB2_SESSION_FLAG_ENCRYPT_DATA,
 )
 from impacket.smbconnection import SessionError, SMBConnection
+from impacket_sharing import use_shared_files
 
 DIALECTS = {"2.0.2": SMB2_DIALECT_002, "2.1": SMB2_DIALECT_21, "3.0": SMB2_DIALECT_30, "3.1.1": SMB2_DIALECT_311}
 
 
 def main(host, port, share, dialect, protection):
-    client = SMBConnection(host, host, sess_port=int(port), preferredDialect=DIALECTS[dialect])
-    check(client.getDialect() == DIALECTS[dialect], f"negotiated {client.getDialect():#x}")
+    def connect():
+        return log_in(host, int(port), DIALECTS[dialect], protection)
+
+    client = connect()
+    check(share in [entry["shi1_netname"][:-1] for entry in client.listShares()], "the share isn't listed")
+    use_files(client, share, f"impacket-{dialect}-{protection}")
+    client.logoff()
+    client.close()
+    use_shared_files(connect, share, DIALECTS[dialect], f"impacket-{dialect}-{protection}-sharing")
+    print("OK")
+
+
+def log_in(host, port, dialect, protection):
+    client = SMBConnection(host, host, sess_port=port, preferredDialect=dialect)
+    check(client.getDialect() == dialect, f"negotiated {client.getDialect():#x}")
     # impacket encrypts whenever the server can and signs only when the server insists; both are decided at login
     # from what was negotiated, and it has no interface to choose.
     negotiated = client.getSMBServer()._Connection
@@ -36,12 +50,7 @@ def main(host, port, share, dialect, protection):
     encrypts = bool(session["SessionFlags"] & SMB2_SESSION_FLAG_ENCRYPT_DATA)
     check(encrypts == (protection == "encrypt"), "the session's encryption")
     check(encrypts or session["SigningActivated"], "the session isn't signed")
-
-    check(share in [entry["shi1_netname"][:-1] for entry in client.listShares()], "the share isn't listed")
-    use_files(client, share, f"impacket-{dialect}-{protection}")
-    client.logoff()
-    client.close()
-    print("OK")
+    return client
 
 
 def use_files(client, share, base):

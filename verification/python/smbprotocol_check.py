@@ -1,4 +1,4 @@
-"""Writes, reads, lists, renames and deletes with the client smbprotocol.
+"""Writes, reads, lists, renames, deletes and shares files with the client smbprotocol.
 
 Usage: smbprotocol_check.py HOST PORT SHARE DIALECT sign|encrypt, with SMB_USER and SMB_PASSWORD in the environment.
 Prints OK last when everything held.
@@ -12,6 +12,7 @@ import smbclient
 from smbprotocol import Dialects
 from smbprotocol.connection import Connection
 from smbprotocol.exceptions import SMBOSError
+from smbprotocol_sharing import use_shared_files
 
 DIALECTS = {
     "2.0.2": Dialects.SMB_2_0_2,
@@ -38,8 +39,11 @@ def main(host, port, share, dialect, protection):
     )
     check(session.encrypt_data == (protection == "encrypt"), "the session's encryption")
     check(session.signing_required or protection == "encrypt", "the session isn't signed")
+    name = f"smbprotocol-{dialect}-{protection}"
     try:
-        use_files(rf"\\{host}\{share}\smbprotocol-{dialect}-{protection}", {"port": port, "connection_cache": cache})
+        use_files(rf"\\{host}\{share}\{name}", {"port": port, "connection_cache": cache})
+        use_shared_files(host, port, share, DIALECTS[dialect], protection == "encrypt", f"{name}-sharing")
+        smbclient.rmdir(rf"\\{host}\{share}\{name}-sharing", port=port, connection_cache=cache)
     finally:
         smbclient.reset_connection_cache(connection_cache=cache)
     print("OK")

@@ -47,8 +47,11 @@ const XZ: Tool = Tool { program: "xz", probe: None, packages: &["xz-utils"] };
 /// What the kernel's client in a virtual machine needs, beside the kernel.
 pub const KERNEL_CLIENT: &[Tool] = &[QEMU, BUSYBOX, KMOD, MOUNT_CIFS, XZ];
 
+/// Counts instructions.
+pub const VALGRIND: Tool = Tool { program: "valgrind", probe: None, packages: &["valgrind"] };
+
 /// What `verification test` needs.
-pub const ALL: &[Tool] = &[SMBCLIENT, SMBTORTURE, PYTHON];
+pub const ALL: &[Tool] = &[SMBCLIENT, SMBTORTURE, PYTHON, VALGRIND];
 
 /// Installs what is missing. As root directly, otherwise through sudo if it asks for no password.
 ///

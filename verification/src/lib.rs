@@ -6,6 +6,7 @@
 
 pub mod bench;
 pub mod client;
+pub mod count;
 pub mod fuzz;
 pub mod hostile;
 pub mod install;

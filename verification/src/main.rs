@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use verification::peer::PeerKind;
+use verification::peer::{PeerKind, Runtime};
 use verification::report::Totals;
-use verification::{bench, fuzz, hostile, install, interop, kernel_client, torture, workspace};
+use verification::{bench, count, fuzz, hostile, install, interop, kernel_client, torture, workspace};
 
 /// Tests the server with the clients and the test suite that others wrote, and compares its speed with smbd's.
 #[derive(Parser)]
@@ -34,6 +34,9 @@ enum Command {
         /// The server under test; against smbd the results are compared with Samba's column instead of the ledger
         #[arg(long, value_enum, default_value = "leasehold")]
         peer: PeerKind,
+        /// What drives leasehold
+        #[arg(long, value_enum, value_name = "RUNTIME")]
+        runtime: Option<Runtime>,
         /// Print each test's result as it ends
         #[arg(long)]
         print_results: bool,
@@ -44,7 +47,7 @@ enum Command {
         #[arg(long)]
         write_ledger: bool,
     },
-    /// smbclient, two Python clients and a Rust one
+    /// smbclient, two Python clients and two Rust ones
     Interop {
         /// Run only checks whose name contains one of these
         #[arg(long, value_name = "TEXT", num_args = 1..)]
@@ -52,6 +55,9 @@ enum Command {
         /// The server under test
         #[arg(long, value_enum, default_value = "leasehold")]
         peer: PeerKind,
+        /// What drives leasehold
+        #[arg(long, value_enum, value_name = "RUNTIME")]
+        runtime: Option<Runtime>,
     },
     /// Speed, processor time and memory beside smbd's, as a Markdown table
     Bench {
@@ -97,6 +103,9 @@ enum Command {
         /// Run only checks whose name contains one of these
         #[arg(long, value_name = "TEXT", num_args = 1..)]
         filter: Vec<String>,
+        /// What drives leasehold
+        #[arg(long, value_enum, value_name = "RUNTIME")]
+        runtime: Option<Runtime>,
     },
     /// Bad input: the targets of verification/fuzz under a fuzzing engine, with executions and CPU time of each
     Fuzz {
@@ -110,6 +119,17 @@ enum Command {
         #[arg(long, value_name = "TEXT", num_args = 1..)]
         targets: Vec<String>,
     },
+    /// Instructions that pieces of work take in codec, shard and endpoint, compared with the committed baseline
+    Count {
+        /// Run only pieces of work whose name contains one of these
+        #[arg(long, value_name = "TEXT", num_args = 1..)]
+        filter: Vec<String>,
+        /// Take this run's counts as the baseline
+        #[arg(long, conflicts_with = "filter")]
+        write_baseline: bool,
+    },
+    /// Throughput of the crypto providers, alone and inside the endpoint
+    CryptoSpeed,
     /// Print the name of every smbtorture test with its expected result and reason
     List,
 }
@@ -135,8 +155,9 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<Option<Totals>> {
     match command {
         Command::Test { pool } => Ok(Some(test_everything(usize::from(pool.workers)))),
-        Command::Torture { pool, filter, peer, print_results, keep_output, write_ledger } => {
+        Command::Torture { pool, filter, peer, runtime, print_results, keep_output, write_ledger } => {
             install::ensure(&[install::SMBTORTURE])?;
+            let peer = peer.on(runtime);
             peer.prepare()?;
             let options = torture::Options {
                 peer,
@@ -148,8 +169,10 @@ fn run(command: Command) -> Result<Option<Totals>> {
             };
             torture::run(&options).map(Some)
         }
-        Command::Interop { filter, peer } => {
+        Command::Interop { filter, peer, runtime } => {
+            let peer = peer.on(runtime);
             peer.prepare()?;
+            workspace::build_examples()?;
             interop::run(peer, &filter).map(Some)
         }
         Command::Bench { quick, rows, rounds, seconds, peers, json } => {
@@ -170,9 +193,10 @@ fn run(command: Command) -> Result<Option<Totals>> {
             kernel_client::guest::run(&arguments);
             Ok(None)
         }
-        Command::Hostile { filter } => {
-            PeerKind::Leasehold.prepare()?;
-            hostile::run(&filter).map(Some)
+        Command::Hostile { filter, runtime } => {
+            let peer = PeerKind::Leasehold.on(runtime);
+            peer.prepare()?;
+            hostile::run(peer, &filter).map(Some)
         }
         Command::Fuzz { minutes_per_target, total_minutes, targets } => {
             let options = fuzz::Options {
@@ -182,6 +206,11 @@ fn run(command: Command) -> Result<Option<Totals>> {
             };
             fuzz::run(&options).map(Some)
         }
+        Command::Count { filter, write_baseline } => {
+            install::ensure(&[install::VALGRIND])?;
+            count::run(&filter, write_baseline).map(Some)
+        }
+        Command::CryptoSpeed => count::speed().map(|()| None),
         Command::List => torture::print_list().map(|()| None),
     }
 }
@@ -192,8 +221,9 @@ fn test_everything(workers: usize) -> Totals {
     totals.stage("packages", || install::ensure(install::ALL).map(|()| Totals::default()));
     totals.stage("build", || workspace::build_release().map(|()| Totals::default()));
     totals.stage("cargo test", workspace::cargo_test);
+    totals.stage("instruction counts", || count::run(&[], false));
     totals.stage("bad input", fuzz::replay);
-    totals.stage("hostile peers", || hostile::run(&[]));
+    totals.stage("hostile peers", || hostile::run(PeerKind::Leasehold, &[]));
     totals.stage("interoperability", || interop::run(PeerKind::Leasehold, &[]));
     totals.stage("smbtorture", || torture::run(&torture::Options::all(PeerKind::Leasehold, workers)));
     totals

@@ -36,6 +36,13 @@ pub fn server_program() -> Result<PathBuf> {
     Ok(program)
 }
 
+/// The release build of a server in `examples`.
+pub fn example_program(name: &str) -> Result<PathBuf> {
+    let program = target_dir()?.join("release").join(name);
+    ensure!(program.is_file(), "{} isn't built: cargo build --release -p examples", program.display());
+    Ok(program)
+}
+
 /// Builds every package in release mode.
 pub fn build_release() -> Result<()> {
     cargo_build(&["--workspace"])
@@ -44,6 +51,22 @@ pub fn build_release() -> Result<()> {
 /// Builds the server alone in release mode.
 pub fn build_server() -> Result<()> {
     cargo_build(&["--package", "leasehold"])
+}
+
+/// Builds the examples alone in release mode.
+pub fn build_examples() -> Result<()> {
+    cargo_build(&["--package", "examples"])
+}
+
+/// Builds the package `count` as it is counted and returns its program: by a profile that settles what the counts depend on.
+pub fn build_count(features: &[&str]) -> Result<PathBuf> {
+    let status = cargo()?
+        .args(["build", "--profile", "count", "--package", "count"])
+        .args(features.iter().flat_map(|feature| ["--features", feature]))
+        .status()
+        .context("cargo")?;
+    ensure!(status.success(), "cargo build ended with {status}");
+    Ok(target_dir()?.join("count").join("count"))
 }
 
 /// Builds a package that is a workspace of its own, with the lock file as committed, and returns one of its programs.

@@ -9,9 +9,31 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("smb-state", &["smb-proto"]),
     ("storage", &["smb-proto", "smb-state"]),
     ("models", &["smb-proto", "smb-state"]),
-    ("runtime-tokio", &["smb-proto", "smb-state", "storage"]),
-    ("leasehold", &["smb-proto", "smb-state", "storage", "runtime-tokio"]),
-    ("verification", &["smb-proto", "smb-state", "storage", "runtime-tokio", "models", "leasehold"]),
+    ("runtime", &["smb-proto", "smb-state", "storage"]),
+    ("runtime-tokio", &["smb-proto", "smb-state", "storage", "runtime"]),
+    ("runtime-glommio", &["smb-proto", "smb-state", "storage", "runtime"]),
+    ("crypto-fast", &["smb-proto"]),
+    (
+        "leasehold",
+        &["smb-proto", "smb-state", "storage", "runtime", "runtime-tokio", "runtime-glommio", "crypto-fast"],
+    ),
+    ("examples", &["smb-proto", "smb-state", "storage"]),
+    ("count", &["smb-proto", "smb-state", "storage", "crypto-fast"]),
+    (
+        "verification",
+        &[
+            "smb-proto",
+            "smb-state",
+            "storage",
+            "runtime",
+            "runtime-tokio",
+            "runtime-glommio",
+            "models",
+            "leasehold",
+            "crypto-fast",
+            "count",
+        ],
+    ),
 ];
 
 #[test]

@@ -1,11 +1,12 @@
 //! Requests as a well-meaning client would send them, and the configuration that the models share.
 
+use bytes::Bytes;
 use smb_proto::access::AccessMask;
 use smb_proto::attributes::FileAttributes;
 use smb_proto::command::create::{CreateDisposition, CreateOptions, ImpersonationLevel, ShareAccess};
 use smb_proto::command::negotiate::{Capabilities, Dialect, SecurityMode};
 use smb_proto::command::oplock_break::OplockLevel;
-use smb_proto::command::{FileId, close, create, negotiate, tree_connect};
+use smb_proto::command::{FileId, close, create, negotiate, read, tree_connect};
 use smb_proto::create_context::RequestContext;
 use smb_proto::crypto::SigningAlgorithm;
 use smb_proto::fscc::file_info::{RenameFlags, RenameInformation, SetFileInformation};
@@ -102,6 +103,14 @@ impl Client {
         Move::Send(self.connection, Box::new(Chain { first, rest: Vec::new() }))
     }
 
+    /// The move that cancels a request. It has no message id of its own.
+    #[must_use]
+    pub fn cancel(&self, target: MessageId) -> Move {
+        let mut client = self.clone();
+        let first = Request { message: target, credit_charge: 0, ..client.request(Command::Cancel) };
+        Move::Send(self.connection, Box::new(Chain { first, rest: Vec::new() }))
+    }
+
     /// The buffer for the payload of the request with this message id.
     #[must_use]
     pub fn buffer(&self, message: u64) -> BufferId {
@@ -126,7 +135,7 @@ impl Client {
             seen.extend(world.run());
             let answer = seen.into_iter().find_map(|seen| match seen {
                 Seen::Response(to, response) if to == connection => Some(response),
-                Seen::Response(..) | Seen::Audit(_) => None,
+                Seen::Response(..) | Seen::Notification(..) | Seen::Audit(_) => None,
             });
             let answer = answer.expect("an answer");
             assert_eq!(answer.status, NtStatus::SUCCESS);
@@ -197,6 +206,22 @@ pub fn create(
         name: Name::from(name),
         contexts: vec![RequestContext::QueryOnDiskId],
     }))
+}
+
+/// READ of one byte.
+#[must_use]
+pub fn read(file_id: FileId) -> Command {
+    Command::Read(read::Request {
+        padding: 80,
+        flags: read::Flags::default(),
+        length: 1,
+        offset: 0,
+        file_id,
+        minimum_count: 0,
+        channel: read::Channel::NONE,
+        remaining_bytes: 0,
+        channel_info: Bytes::new(),
+    })
 }
 
 /// CLOSE.

@@ -21,7 +21,7 @@ pub enum Fault {
     KeepAfterFailure,
     /// Every user is taken for the same.
     OneUserForAll,
-    /// A session's expiry is lost.
+    /// A session's expiry, or the time-out of a break, is lost.
     NeverExpire,
     /// Keys are installed after the response that needs them.
     LateKeys,
@@ -39,6 +39,30 @@ pub enum Fault {
     SkipReplaceAsk,
     /// A reservation of a name of another shard is not given back.
     LoseFree,
+    /// News of a change does not reach another shard.
+    LoseNews,
+    /// A watch is not told to the other shard.
+    SkipWatch,
+    /// A permit is not taken back, and the file is told that nothing is under way under it.
+    SkipRestrict,
+    /// The file is told too early that nothing is under way under a permit that was taken back.
+    EarlyDrained,
+    /// The file is not told that nothing is under way any more.
+    LoseDrained,
+    /// A file of another shard is not asked for a lock.
+    SkipLockAsk,
+    /// A file of another shard is not told to unlock.
+    SkipUnlockAsk,
+    /// A file of another shard is not asked about I/O without a permit.
+    SkipCheck,
+    /// A file of another shard is not told that what waits there is given up.
+    LoseWithdraw,
+    /// Notifications of breaks do not go out.
+    ForgetBreak,
+    /// A notification goes out before the response that the same step sends.
+    BreakOvertakes,
+    /// A lease's acknowledgment is accepted whatever it claims.
+    AcceptAnyAck,
 }
 
 impl Fault {
@@ -63,6 +87,18 @@ impl Fault {
             Self::SkipFileAsk => "skip-file-ask",
             Self::SkipReplaceAsk => "skip-replace-ask",
             Self::LoseFree => "lose-free",
+            Self::LoseNews => "lose-news",
+            Self::SkipWatch => "skip-watch",
+            Self::SkipRestrict => "skip-restrict",
+            Self::EarlyDrained => "early-drained",
+            Self::LoseDrained => "lose-drained",
+            Self::SkipLockAsk => "skip-lock-ask",
+            Self::SkipUnlockAsk => "skip-unlock-ask",
+            Self::SkipCheck => "skip-check",
+            Self::LoseWithdraw => "lose-withdraw",
+            Self::ForgetBreak => "forget-break",
+            Self::BreakOvertakes => "break-overtakes",
+            Self::AcceptAnyAck => "accept-any-ack",
         }
     }
 }

@@ -8,15 +8,21 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use smb_proto::NtStatus;
-use smb_proto::command::oplock_break::OplockLevel;
+use smb_proto::command::oplock_break::{self, Acknowledgment, OplockLevel};
+use smb_proto::create_context::LeaseState;
 use smb_state::action::{Action, Audit, Output};
 use smb_state::config::{Config, Shared};
 use smb_state::event::{Admin, AuthOutcome, Peer};
-use smb_state::ids::{BufferId, Channel, ConnectionId, MessageId, SessionId, ShardId, Token};
+use smb_state::file::FileAsk;
+use smb_state::file::caching::Cached;
+use smb_state::file::permit::Permit;
+use smb_state::ids::{
+    BufferId, Channel, ConnectionId, FileKey, MessageId, SessionId, ShardId, Token, VolumeId,
+};
 use smb_state::message::{Address, Answer, Asker, Envelope, Message};
 use smb_state::namespace::NamespaceAsk;
 use smb_state::request::{Chain, Command, Protection};
-use smb_state::response::{Protect, Response};
+use smb_state::response::{Body, Notification, Protect, Response};
 use smb_state::storage::{StorageOp, StorageReply};
 use smb_state::timer::{Armed, Timer};
 use smb_state::{Event, Shard};
@@ -71,11 +77,14 @@ pub struct World {
     pub broken: Option<Broken>,
     grain: Grain,
     fault: Option<Fault>,
+    /// What acknowledgments claimed, for a fault that grants it.
+    greed: BTreeMap<(ConnectionId, MessageId), LeaseState>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Asked {
     op: StorageOp,
+    connection: ConnectionId,
     made_by: u64,
     /// The change is made; whoever asked does not know yet.
     performed: Option<StorageReply>,
@@ -92,7 +101,7 @@ pub struct Wire {
     /// Requests without a final response.
     pub pending: BTreeSet<MessageId>,
     /// Requests that had an interim response.
-    interim: BTreeSet<MessageId>,
+    pub interim: BTreeSet<MessageId>,
     /// Requests that a CANCEL named.
     cancelled: BTreeSet<MessageId>,
     /// Credits that responses granted.
@@ -101,6 +110,13 @@ pub struct Wire {
     keys: BTreeSet<SessionId>,
     /// Sessions whose own key the endpoint has while a bind is asked for.
     binds: BTreeSet<SessionId>,
+}
+
+impl Wire {
+    /// Whether a request waits for something that may never come.
+    fn waits(&self, message: &MessageId) -> bool {
+        self.interim.contains(message) && !self.cancelled.contains(message)
+    }
 }
 
 /// Something that can happen.
@@ -140,6 +156,8 @@ pub enum Proof {
 pub enum Seen {
     /// A response went out.
     Response(ConnectionId, Response),
+    /// A notification went out.
+    Notification(ConnectionId, Notification),
     /// An event for the log.
     Audit(Audit),
 }
@@ -163,6 +181,7 @@ impl World {
             broken: None,
             grain,
             fault: None,
+            greed: BTreeMap::new(),
         }
     }
 
@@ -228,6 +247,20 @@ impl World {
         self.asked.values().any(|asked| asked.abandoned)
     }
 
+    /// Whether a request had an interim response.
+    #[must_use]
+    pub fn has_interim(&self, connection: ConnectionId, message: MessageId) -> bool {
+        self.wires.get(&connection).is_some_and(|wire| wire.interim.contains(&message))
+    }
+
+    /// What storage carries out in this move, and for which connection.
+    #[must_use]
+    pub fn asked_by(&self, next: &Move) -> Option<(ConnectionId, &StorageOp)> {
+        let (Move::Perform(shard, token) | Move::Complete(shard, token)) = next else { return None };
+        let asked = self.asked.get(&(*shard, *token)).filter(|asked| asked.performed.is_none())?;
+        Some((asked.connection, &asked.op))
+    }
+
     /// Makes a move.
     pub fn apply(&mut self, next: Move) -> Vec<Seen> {
         let mut seen = Vec::new();
@@ -237,7 +270,8 @@ impl World {
             Move::Deliver(from, to) => self.deliver(from, to, &mut seen),
             Move::Expire(timer) => {
                 if let Some((shard, armed)) = self.timers.remove(&timer)
-                    && !(self.fault == Some(Fault::NeverExpire) && matches!(timer, Timer::SessionExpiry(_)))
+                    && !(self.fault == Some(Fault::NeverExpire)
+                        && matches!(timer, Timer::SessionExpiry(_) | Timer::BreakAcknowledgment(..)))
                 {
                     self.step(shard, Event::Expired(timer, armed), &mut seen);
                 }
@@ -321,6 +355,12 @@ impl World {
             chain.first.session = *any;
             chain.first.protection = Protection::Signed;
         }
+        if self.fault == Some(Fault::AcceptAnyAck)
+            && let Command::OplockBreak(Acknowledgment::Lease(lease)) = &mut chain.first.command
+        {
+            self.greed.insert((connection, chain.first.message), lease.lease_state);
+            lease.lease_state = LeaseState::EMPTY;
+        }
         self.step(connection.shard(), Event::Request { connection, chain }, seen);
     }
 
@@ -388,7 +428,10 @@ impl World {
             return StorageReply::Failed(NtStatus::CANCELLED);
         }
         let buffer = match asked.op {
-            StorageOp::Read { .. } => self.payload(ConnectionId(0), MessageId(0)),
+            StorageOp::Read { handle, .. } => {
+                let content = self.volume.content(handle);
+                self.payload(ConnectionId(content >> 32), MessageId(content & 0xFF_FFFF))
+            }
             _ => BufferId(0),
         };
         match self.volume.perform(&asked.op, asked.made_by, buffer) {
@@ -425,6 +468,9 @@ impl World {
             // What was to be installed first comes last.
             actions.sort_by_key(|action| matches!(action, Action::Output(_, Output::InstallKeys { .. })));
         }
+        if self.fault == Some(Fault::BreakOvertakes) {
+            actions.sort_by_key(|action| !matches!(action, Action::Output(_, Output::Notify(_))));
+        }
         for action in actions {
             self.carry(shard, action, seen);
         }
@@ -434,8 +480,8 @@ impl World {
         match action {
             Action::Output(connection, output) => self.output(connection, output, seen),
             Action::Submit { token, requester, op } => {
-                let made_by = self.makes(requester.connection);
-                let asked = Asked { op, made_by, performed: None, abandoned: false };
+                let (connection, made_by) = (requester.connection, self.makes(requester.connection));
+                let asked = Asked { op, connection, made_by, performed: None, abandoned: false };
                 if self.asked.insert((shard, token), asked).is_some() {
                     self.breaks(Rule::Storage, "a token names two requests");
                 }
@@ -479,23 +525,49 @@ impl World {
                 return self.mail_answer(to, *asker, Answer::Granted);
             }
             (Some(Fault::SkipThaw), Message::Thaw { .. }) => return,
-            (Some(Fault::SkipFileAsk), Message::AskFile(smb_state::file::FileAsk::Open { .. }, asker)) => {
-                let opened = Answer::Opened {
-                    cached: smb_state::file::caching::Cached::Oplock(OplockLevel::NONE),
-                    permit: smb_state::file::permit::Permit::ALL,
-                };
+            (Some(Fault::SkipFileAsk), Message::AskFile(FileAsk::Open { .. }, asker)) => {
+                let opened =
+                    Answer::Opened { cached: Cached::Oplock(OplockLevel::NONE), permit: Permit::ALL };
                 return self.mail_answer(to, *asker, opened);
             }
-            (
-                Some(Fault::SkipReplaceAsk),
-                Message::AskFile(smb_state::file::FileAsk::Replace { .. }, asker),
-            ) => {
+            (Some(Fault::SkipReplaceAsk), Message::AskFile(FileAsk::Replace { .. }, asker)) => {
                 return self.mail_answer(to, *asker, Answer::Granted);
             }
             (Some(Fault::LoseFree), Message::AskNamespace(NamespaceAsk::Free(_), _)) => return,
+            (Some(Fault::LoseNews), Message::News { .. }) => return,
+            (Some(Fault::SkipWatch), Message::Watch { asker, .. }) => {
+                return self.mail_answer(to, *asker, Answer::Granted);
+            }
+            (Some(fault), _) if self.post_of_locks(fault, from, to, &envelope) => return,
             _ => {}
         }
         self.mail.entry((from, to)).or_default().push_back(envelope);
+    }
+
+    /// Faults about locks. Returns whether the message is not delivered.
+    fn post_of_locks(&mut self, fault: Fault, from: ShardId, to: ShardId, envelope: &Envelope) -> bool {
+        match (fault, &envelope.message) {
+            (Fault::SkipRestrict | Fault::EarlyDrained, Message::Permit { open, .. }) => {
+                let asker = Asker { shard: to, token: Token { slot: u32::MAX, generation: u32::MAX } };
+                let file = FileKey { volume: VolumeId(1), number: volume::FIRST };
+                let message = Message::AskFile(FileAsk::Drained { open: *open }, asker);
+                let drained = Envelope { to: Address::File(file), message };
+                self.mail.entry((to, from)).or_default().push_back(drained);
+                fault == Fault::SkipRestrict
+            }
+            (Fault::LoseDrained, Message::AskFile(FileAsk::Drained { .. }, _))
+            | (Fault::LoseWithdraw, Message::AskFile(FileAsk::Withdraw { .. }, _)) => true,
+            (Fault::SkipLockAsk, Message::AskFile(FileAsk::Lock { .. }, asker))
+            | (Fault::SkipUnlockAsk, Message::AskFile(FileAsk::Unlock { .. }, asker)) => {
+                self.mail_answer(to, *asker, Answer::Granted);
+                true
+            }
+            (Fault::SkipCheck, Message::AskFile(FileAsk::Check { .. }, asker)) => {
+                self.mail_answer(to, *asker, Answer::Checked { permit: Permit::ALL });
+                true
+            }
+            _ => false,
+        }
     }
 
     fn mail_answer(&mut self, from: ShardId, asker: Asker, answer: Answer) {
@@ -545,10 +617,16 @@ impl World {
                 wire.binds.remove(&session);
             }
             Output::Disconnect => wire.closing = true,
-            Output::Notify(_)
-            | Output::Negotiated(_)
-            | Output::ContinueHash { .. }
-            | Output::DropAuthentication { .. } => {}
+            Output::Notify(notification) => {
+                let keyed = notification.sealed.is_none_or(|session| wire.keys.contains(&session));
+                if wire.gone || !keyed {
+                    self.breaks(Rule::Keys, format!("nobody can read {notification:?}"));
+                }
+                if self.fault != Some(Fault::ForgetBreak) {
+                    seen.push(Seen::Notification(connection, notification));
+                }
+            }
+            Output::Negotiated(_) | Output::ContinueHash { .. } | Output::DropAuthentication { .. } => {}
         }
     }
 
@@ -575,6 +653,11 @@ impl World {
             Some(Fault::Starve) => response.credits = 0,
             _ => {}
         }
+        if let Some(state) = self.greed.remove(&(connection, message))
+            && let Body::OplockBreak(oplock_break::Response::Lease(lease)) = &mut response.body
+        {
+            lease.lease_state = state;
+        }
         wire.granted += u64::from(response.credits);
         if let Some((rule, what)) = wrong {
             self.breaks(rule, format!("{what}: {response:?}"));
@@ -588,21 +671,47 @@ impl World {
         seen.push(Seen::Response(connection, response));
     }
 
-    /// What must hold when nothing is under way.
+    /// Whether there is only one shard.
+    #[must_use]
+    pub fn is_single(&self) -> bool {
+        self.shards.len() == 1
+    }
+
+    /// Whether a break may be on its way between shards to a client of that connection.
+    #[must_use]
+    pub fn break_is_under_way_to(&self, connection: ConnectionId) -> bool {
+        let under_way = |(queue, home): (&VecDeque<Envelope>, ShardId)| {
+            home == connection.shard()
+                && queue.iter().any(|mail| matches!(mail.message, Message::Break { .. } | Message::Notify(_)))
+        };
+        self.mail.iter().any(|((_, to), queue)| under_way((queue, *to)))
+    }
+
+    /// How many breaks wait for their clients' acknowledgment.
+    #[must_use]
+    pub fn breaks_under_way(&self) -> usize {
+        self.timers.keys().filter(|timer| matches!(timer, Timer::BreakAcknowledgment(..))).count()
+    }
+
+    /// What must hold when nothing is under way. A request that was said to wait may do so while a break is unacknowledged.
     fn check_rest(&mut self) {
         if !self.is_quiet() || self.broken.is_some() {
             return;
         }
-        if self.wires.values().any(|wire| !wire.gone && !wire.closing && !wire.pending.is_empty()) {
+        let live = || self.wires.values().filter(|wire| !wire.gone && !wire.closing);
+        // What waits for another client has an interim response, and no CANCEL.
+        if live().any(|wire| wire.pending.iter().any(|message| !wire.waits(message))) {
             return self.breaks(Rule::OneAnswer, "a request is never answered");
         }
+        let mut waits = live().map(|wire| wire.pending.len()).sum();
         if !self.buffers.is_empty() {
             return self.breaks(Rule::Buffers, format!("{:?} are never released", self.buffers));
         }
         let empty = self.wires.values().all(|wire| wire.gone);
         for index in 0..self.shards.len() {
             let held = self.shards[index].holdings();
-            let transient = held.waits + held.reservations + held.frozen;
+            let transient = held.waits.saturating_sub(waits) + held.reservations + held.frozen;
+            waits = waits.saturating_sub(held.waits);
             let kept = held.connections + held.sessions + held.opens + held.clients + held.timers;
             if transient > 0 || (empty && kept > 0) {
                 return self.breaks(Rule::Residue, format!("shard {index} keeps {held:?}"));

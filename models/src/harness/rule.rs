@@ -29,12 +29,36 @@ pub enum Rule {
     Grants,
     /// S17: an idle client holds a credit.
     Starved,
+    /// S25: while one caches writes, nobody else caches anything.
+    Exclusive,
+    /// S26: what is read is what was written last, also from a cache.
+    Coherent,
+    /// S27: only legal states.
+    LegalState,
+    /// S28: a break takes from what is held, and is acknowledged by what was asked for or less.
+    Breaks,
+    /// S29: the epoch counts the changes that the client is told of.
+    Epoch,
+    /// S30, L5: somebody waits for what nobody was asked to give up.
+    Waits,
+    /// S31: operations under the same key break nothing and wait for nothing.
+    OwnKey,
+    /// S32: a break came before the grant that it takes from.
+    Order,
     /// S36: no two opens violate each other's share modes.
     ShareModes,
+    /// S37: no two locks that are held conflict.
+    Locks,
+    /// S37: I/O honours locks.
+    LockedIo,
+    /// L7: a lock waits only while something is in its way.
+    Blocked,
     /// S40: nothing opens through a link whose delete is pending.
     DeletePending,
     /// Every client-visible history is one of a server with a single shard that runs one request at a time.
     Linearizable,
+    /// S42: changes are told in order, and none is lost.
+    Notify,
     /// S63: at rest, nothing is held that nobody has.
     Residue,
 }

@@ -1,5 +1,5 @@
-//! A volume as small as it gets: names, file numbers, and handles that pin them. It has no data; what a READ brings back
-//! is a buffer without content.
+//! A volume as small as it gets: names, file numbers, and handles that pin them. A file's data is the number of the buffer
+//! that was written last.
 //!
 //! File numbers and handles are used again as soon as nothing pins or names them, lowest first: the contract that the core
 //! relies on is that a pinned number is not reused, so a model should reuse it the moment it may.
@@ -13,6 +13,8 @@ use smb_state::storage::{Attributes, Kind, Object, Resolved, StorageOp, StorageR
 
 /// The root directory.
 pub const ROOT: FileNumber = FileNumber(1);
+/// The first file that is made.
+pub const FIRST: FileNumber = FileNumber(2);
 
 /// A name in a directory, folded.
 type Entry = (FileNumber, Name);
@@ -34,6 +36,8 @@ struct File {
     made_by: u64,
     /// Pinned, but no name leads to it any more.
     removed: bool,
+    /// The buffer that was written last.
+    content: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -74,7 +78,7 @@ impl Volume {
     }
 
     fn empty(pipes: bool) -> Self {
-        let root = File { kind: Kind::Directory, made_by: 0, removed: false };
+        let root = File { kind: Kind::Directory, made_by: 0, removed: false, content: 0 };
         Self { files: BTreeMap::from([(ROOT, root)]), entries: BTreeMap::new(), pins: BTreeMap::new(), pipes }
     }
 
@@ -82,6 +86,12 @@ impl Volume {
     #[must_use]
     pub fn handles(&self) -> usize {
         self.pins.len()
+    }
+
+    /// What a handle's file holds.
+    #[must_use]
+    pub fn content(&self, handle: Handle) -> u64 {
+        self.pins.get(&handle).and_then(|pin| self.files.get(&pin.number)).map_or(0, |file| file.content)
     }
 
     /// Who made the file that this handle pins.
@@ -113,7 +123,7 @@ impl Volume {
         while self.files.contains_key(&number) {
             number.0 += 1;
         }
-        self.files.insert(number, File { kind, made_by, removed: false });
+        self.files.insert(number, File { kind, made_by, removed: false, content: 0 });
         self.entries.insert((parent, name.folded()), number);
         number
     }
@@ -269,8 +279,11 @@ impl Volume {
                 self.pinned(*handle)?;
                 StorageReply::Read { buffer, length: 1 }
             }
-            StorageOp::Write { handle, length, .. } => {
-                self.pinned(*handle)?;
+            StorageOp::Write { handle, length, buffer, .. } => {
+                let number = self.pinned(*handle)?.number;
+                if let Some(file) = self.files.get_mut(&number).filter(|file| file.kind == Kind::File) {
+                    file.content = buffer.0;
+                }
                 StorageReply::Written { length: *length }
             }
             other => return Err(format!("no model asks for {other:?}")),

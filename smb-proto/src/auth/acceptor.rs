@@ -54,6 +54,20 @@ pub struct AcceptorConfig {
     pub dns_domain: String,
 }
 
+impl AcceptorConfig {
+    /// The names of a server that is in no domain and has one name.
+    #[must_use]
+    pub fn standalone(name: &str) -> Self {
+        let (upper, lower) = (name.to_uppercase(), name.to_lowercase());
+        Self {
+            netbios_computer: upper.clone(),
+            netbios_domain: upper,
+            dns_computer: lower.clone(),
+            dns_domain: lower,
+        }
+    }
+}
+
 /// What a step needs from outside.
 #[derive(Clone, Copy, Debug)]
 pub struct StepInputs {
@@ -236,6 +250,16 @@ impl NtlmAcceptor {
             }
         };
         result.unwrap_or_else(|reason| Finish::Denied { reason })
+    }
+
+    /// Ends the authentication after [`Step::NeedUser`] by letting the client in as a guest: nothing is proved, there is no
+    /// session key, and the last token carries no integrity check. `None` when there is nothing to end.
+    pub fn admit_guest(&mut self) -> Option<Vec<u8>> {
+        if !matches!(std::mem::replace(&mut self.state, State::Over), State::AwaitingHash(_)) {
+            return None;
+        }
+        let token = NegTokenResp { neg_state: Some(NegState::ACCEPT_COMPLETED), ..NegTokenResp::default() };
+        Some(self.negotiation.as_ref().map(|_| token.emit()).unwrap_or_default())
     }
 
     fn on_first(&mut self, token: Token, inputs: StepInputs) -> Result<Step, Denial> {

@@ -24,7 +24,7 @@ pub trait Provider: Send + Sync + Debug {
 /// A signing key, ready for use.
 pub trait Signer: Send + Sync + Debug {
     /// The first 16 bytes of the code over `parts`, taken as one message. Only AES-GMAC looks at `nonce`, which must
-    /// then not repeat for this key.
+    /// then not repeat for this key. A message in one part is fastest; some providers copy several parts together.
     fn sign(&self, nonce: &[u8; 12], parts: &[&[u8]]) -> [u8; 16];
 }
 

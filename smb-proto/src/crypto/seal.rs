@@ -75,7 +75,7 @@ pub fn nonce_from_counter(counter: u64) -> [u8; 16] {
 /// when the payload has headroom.
 #[must_use]
 pub fn seal(cipher: &dyn Cipher, session_id: u64, nonce: &[u8; 16], mut message: Payload) -> Payload {
-    let mut header = TransformHeader {
+    let header = TransformHeader {
         signature: [0; 16],
         nonce: *nonce,
         original_message_size: wire::length_u32(message.len()),
@@ -85,9 +85,10 @@ pub fn seal(cipher: &dyn Cipher, session_id: u64, nonce: &[u8; 16], mut message:
     let mut bytes = Vec::with_capacity(transform::SIZE);
     header.emit(&mut bytes);
     let authenticated = bytes.get(transform::ASSOCIATED_DATA_RANGE).unwrap_or_default();
-    header.signature = cipher.seal(nonce, authenticated, message.data_mut());
-    bytes.clear();
-    header.emit(&mut bytes);
+    let tag = cipher.seal(nonce, authenticated, message.data_mut());
+    if let Some(signature) = bytes.get_mut(transform::SIGNATURE_RANGE) {
+        signature.copy_from_slice(&tag);
+    }
     message.prepend(&bytes)
 }
 

@@ -9,7 +9,7 @@ use published::{hex, hex_array};
 use super::kdf::{self, KeySchedule, SessionKeys};
 use super::portable::{Portable, hmac_sha256};
 use super::seal::{self, CipherAlgorithm, OpenError};
-use super::signing::{SigningAlgorithm, sign_message, verify_message};
+use super::signing::{SigningAlgorithm, sign_message, verify_in_place, verify_message};
 use super::{BadKeyLength, BadTag, PreauthHash, Provider, Secret, SecretBytes};
 use crate::header::{CommandCode, Flags, Header, Routing};
 use crate::payload::Payload;
@@ -328,15 +328,22 @@ fn every_changed_bit_breaks_a_signature() {
         let mut signed = message(CommandCode::Write, Flags::SERVER_TO_REDIR);
         sign_message(&*signer, &mut signed);
         assert!(verify_message(&*signer, &signed));
+        let unchanged = signed.clone();
+        assert!(verify_in_place(&*signer, &mut signed));
+        assert_eq!(signed, unchanged);
         assert!(Header::parse(&signed).unwrap().flags.contains(Flags::SIGNED));
         for bit in 0..signed.len() * 8 {
             signed[bit / 8] ^= 1 << (bit % 8);
             assert!(!verify_message(&*signer, &signed), "{algorithm:?} bit {bit}");
+            let changed = signed.clone();
+            assert!(!verify_in_place(&*signer, &mut signed), "{algorithm:?} bit {bit}");
+            assert_eq!(signed, changed, "the message is left as it was");
             signed[bit / 8] ^= 1 << (bit % 8);
         }
         assert!(!verify_message(&*signer, &signed[..signed.len() - 1]));
         for length in 0..64 {
             assert!(!verify_message(&*signer, &signed[..length]));
+            assert!(!verify_in_place(&*signer, &mut signed[..length].to_vec()));
         }
         let other = Portable.signer(algorithm, &[0x12; 16]);
         assert!(!verify_message(&*other, &signed));

@@ -140,6 +140,8 @@ pub(crate) struct Running {
     pub protection: Protection,
     /// Set once an interim response is out.
     pub async_id: Option<AsyncId>,
+    /// A CANCEL named it: it is not to wait from now on.
+    pub cancelled: bool,
 }
 
 /// Ids and status of the predecessor in a compound (3.3.5.2.7.2).

@@ -266,7 +266,8 @@ fn settle(
     if multi_credit {
         capabilities = capabilities.with(Capabilities::LARGE_MTU).with(Capabilities::LEASING);
     }
-    if dialect.is_smb3() {
+    // Some clients can't deal with directory leases that they did not say they know.
+    if dialect.is_smb3() && request.capabilities.contains(Capabilities::DIRECTORY_LEASING) {
         capabilities = capabilities.with(Capabilities::DIRECTORY_LEASING);
     }
     if cipher.is_some() && dialect != Dialect::SMB_3_1_1 {

@@ -96,6 +96,7 @@ impl Shard {
             related: request.related && !first,
             protection: request.protection,
             async_id: None,
+            cancelled: false,
         };
         let message = request.message;
         state.chains.insert(message, Chained { running, waiting, done, inherited });
@@ -220,21 +221,19 @@ impl Shard {
 
     /// CANCEL: never answered itself; its target is, once (3.3.5.16).
     fn on_cancel(&mut self, connection: ConnectionId, request: &Request, turn: &mut Turn<'_>) {
-        let Some(state) = self.connections.get(&connection) else { return };
+        let Some(state) = self.connections.get_mut(&connection) else { return };
         let target = match request.async_id {
             Some(wanted) => state
                 .chains
-                .iter()
-                .find(|(_, chain)| chain.running.async_id.is_some_and(|id| id.0 == wanted))
-                .map(|(message, chain)| (*message, chain.running.session)),
-            None => state
-                .chains
-                .get_key_value(&request.message)
-                .map(|(message, chain)| (*message, chain.running.session)),
+                .iter_mut()
+                .find(|(_, chain)| chain.running.async_id.is_some_and(|id| id.0 == wanted)),
+            None => state.chains.iter_mut().find(|(message, _)| **message == request.message),
         };
-        if let Some((message, session)) = target {
-            let status = NtStatus::CANCELLED;
-            turn.post(Address::Session(session), Message::Cancel { connection, message, status });
+        if let Some((&message, chain)) = target {
+            // It may be about to wait.
+            chain.running.cancelled = true;
+            let cancel = Message::Cancel { connection, message, status: NtStatus::CANCELLED };
+            turn.post(Address::Session(chain.running.session), cancel);
         }
     }
 

@@ -154,8 +154,10 @@ impl Shard {
         if running.async_id.is_some() {
             return;
         }
-        if waiting >= limits.async_requests_per_connection_max as usize {
-            let status = NtStatus::INSUFFICIENT_RESOURCES;
+        let full = waiting >= limits.async_requests_per_connection_max as usize;
+        if running.cancelled || full {
+            let status =
+                if running.cancelled { NtStatus::CANCELLED } else { NtStatus::INSUFFICIENT_RESOURCES };
             let cancel = Message::Cancel { connection, message, status };
             return turn.post(Address::Session(running.session), cancel);
         }

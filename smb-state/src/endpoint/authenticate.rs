@@ -60,6 +60,12 @@ impl Endpoint {
                             Finish::Denied { .. } => refused,
                         }
                     }
+                    Lookup::Unknown if around.users.guest().is_some() => {
+                        match around.users.guest().zip(acceptor.admit_guest()) {
+                            Some((identity, reply)) => accepted(reply, identity, false, around),
+                            None => refused,
+                        }
+                    }
                     Lookup::Unknown => {
                         // The same path as a wrong password, so that time doesn't tell who exists.
                         let _ = acceptor.finish(None);

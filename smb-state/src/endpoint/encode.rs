@@ -23,6 +23,8 @@ use crate::response::{Body, IoctlOutput, NegotiateAnswer, Notification, Protect,
 
 /// Bytes of salt in a NEGOTIATE answer.
 const SALT_SIZE: usize = 32;
+/// What the header has beside TreeId (2.2.1.2). The crate smb verifies signatures over a header with 0 here.
+const RESERVED: u32 = 0;
 
 /// How a response is to be protected, of which session it is, and whether that is still being set up.
 type Signing = (Protect, SessionId, bool);
@@ -69,7 +71,7 @@ impl Endpoint {
             flags: Flags::SERVER_TO_REDIR,
             next_command: 0,
             message_id: u64::MAX,
-            routing: Routing::Sync { process_id: 0xFEFF, tree_id: 0 },
+            routing: Routing::Sync { process_id: RESERVED, tree_id: 0 },
             session_id: notification.session.0,
             signature: [0; 16],
         };
@@ -289,7 +291,7 @@ fn response_header(response: &Response) -> Header {
             flags = flags.with(Flags::ASYNC_COMMAND);
             Routing::Async { async_id: async_id.0 }
         }
-        None => Routing::Sync { process_id: 0xFEFF, tree_id: response.tree.0 },
+        None => Routing::Sync { process_id: RESERVED, tree_id: response.tree.0 },
     };
     Header {
         credit_charge: response.credit_charge,

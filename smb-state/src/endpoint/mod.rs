@@ -17,13 +17,14 @@ use smb_proto::auth::acceptor::{AcceptorConfig, NtlmAcceptor};
 use smb_proto::command::negotiate::Dialect;
 use smb_proto::compound;
 use smb_proto::crypto::seal::{self, nonce_from_counter};
-use smb_proto::crypto::signing::verify_message;
+use smb_proto::crypto::signing::{verify_in_place, verify_message};
 use smb_proto::crypto::{Cipher, KeySchedule, PreauthHash, Provider, Secret, SessionKeys, Signer};
 use smb_proto::frame::Kind;
 use smb_proto::header::{Flags, Header};
 use smb_proto::transform::TransformHeader;
 
 use crate::action::{Agreed, Output};
+use crate::config::Limits;
 use crate::event::{AuthOutcome, Event, Peer};
 use crate::ids::{Channel, ConnectionId, MessageId, SessionId};
 use crate::request::{Chain, Protection};
@@ -37,7 +38,7 @@ pub mod surroundings;
 use key_ring::SharedKeys;
 
 pub use key_ring::KeyRing;
-pub use surroundings::{Buffers, Lookup, Surroundings, Users};
+pub use surroundings::{Buffers, Lookup, OneUser, Surroundings, Users};
 
 /// Bits of a nonce that count; the bits above them are the channel.
 const NONCE_COUNTER_BITS: u32 = 48;
@@ -49,6 +50,15 @@ pub struct EndpointOptions {
     pub names: AcceptorConfig,
     /// Bytes that a frame may have before a session is valid.
     pub unauthenticated_frame_max: u32,
+}
+
+impl EndpointOptions {
+    /// For a server that is in no domain, has one name, and the default limits.
+    #[must_use]
+    pub fn standalone(name: &str) -> Self {
+        let unauthenticated_frame_max = Limits::default().unauthenticated_frame_max;
+        Self { names: AcceptorConfig::standalone(name), unauthenticated_frame_max }
+    }
 }
 
 /// What [`Endpoint::carry_out`] produces.
@@ -162,7 +172,7 @@ impl Endpoint {
     pub fn receive(&mut self, frame: BytesMut, buffers: &dyn Buffers) -> Result<Chain, Malformed> {
         match Kind::of(&frame)? {
             Kind::Smb1 => decode::smb1_negotiate(&frame.freeze()),
-            Kind::Smb2 => self.receive_messages(&frame.freeze(), None, buffers),
+            Kind::Smb2 => self.receive_messages(frame, None, buffers),
             Kind::Transform => {
                 let header = TransformHeader::parse(&frame)?;
                 let session = SessionId(header.session_id);
@@ -172,61 +182,71 @@ impl Endpoint {
                     .and_then(|keys| keys.ciphers.as_ref())
                     .ok_or(Malformed("encrypted for a session without keys"))?;
                 let plain = seal::open_buffer(ciphers.incoming.as_ref(), frame)
-                    .map_err(|_| Malformed("decryption failed"))?
-                    .freeze();
+                    .map_err(|_| Malformed("decryption failed"))?;
                 if Kind::of(&plain)? != Kind::Smb2 {
                     return Err(Malformed("encrypted message is not SMB2"));
                 }
-                self.receive_messages(&plain, Some(session), buffers)
+                self.receive_messages(plain, Some(session), buffers)
             }
             Kind::Compressed => Err(Malformed("compression was not negotiated")),
         }
     }
 
+    /// [`Self::receive`] as the event to step.
+    pub fn receive_event(&mut self, frame: BytesMut, buffers: &dyn Buffers) -> Event {
+        let connection = self.connection;
+        match self.receive(frame, buffers) {
+            Ok(chain) => Event::Request { connection, chain },
+            Err(_) => Event::Malformed { connection },
+        }
+    }
+
     fn receive_messages(
         &mut self,
-        frame: &Bytes,
+        frame: BytesMut,
         sealed: Option<SessionId>,
         buffers: &dyn Buffers,
     ) -> Result<Chain, Malformed> {
-        let mut requests: Vec<crate::request::Request> = Vec::new();
+        // Almost always there is one, which needs no list.
+        let mut chain: Option<Chain> = None;
         let mut broken = None;
         let mut signer = SessionId(0);
-        for message in compound::split(frame) {
-            let parsed = message.and_then(|message| {
+        for message in compound::split_mut(frame) {
+            let parsed = message.and_then(|mut message| {
                 let header = Header::parse(&message)?;
-                let first = requests.is_empty();
+                let first = chain.is_none();
                 if first || !header.flags.contains(Flags::RELATED_OPERATIONS) {
                     // What relates to a predecessor is of its session, whatever its own header says (3.3.5.2.7.2).
                     signer = SessionId(header.session_id);
                 }
-                let protection = self.check_protection(&header, &message, signer, sealed, first)?;
+                let protection = self.check_protection(&header, &mut message, signer, sealed, first)?;
+                let message = message.freeze();
                 self.keep_raw(&header, &message);
                 decode::request(&header, &message, protection, buffers)
             });
-            match parsed {
-                Ok(request) => requests.push(request),
-                Err(malformed) => {
+            match (parsed, &mut chain) {
+                (Ok(request), None) => chain = Some(Chain { first: request, rest: Vec::new() }),
+                (Ok(request), Some(chain)) => chain.rest.push(request),
+                (Err(malformed), _) => {
                     broken = Some(malformed);
                     break;
                 }
             }
         }
-        if let Some(malformed) = broken {
-            for buffer in requests.iter().filter_map(|request| request.command.buffer()) {
+        let Some(malformed) = broken else { return chain.ok_or(Malformed("empty frame")) };
+        if let Some(Chain { first, rest }) = chain {
+            for buffer in std::iter::once(&first).chain(&rest).filter_map(|request| request.command.buffer())
+            {
                 buffers.release(buffer);
             }
-            return Err(malformed);
         }
-        let mut requests = requests.into_iter();
-        let first = requests.next().ok_or(Malformed("empty frame"))?;
-        Ok(Chain { first, rest: requests.collect() })
+        Err(malformed)
     }
 
     fn check_protection(
         &self,
         header: &Header,
-        message: &Bytes,
+        message: &mut [u8],
         signer: SessionId,
         sealed: Option<SessionId>,
         first: bool,
@@ -248,7 +268,7 @@ impl Endpoint {
         }
         Ok(match self.keys.get(&signer) {
             None => Protection::Unverified,
-            Some(keys) if verify_message(keys.signer.as_ref(), message) => Protection::Signed,
+            Some(keys) if verify_in_place(keys.signer.as_ref(), message) => Protection::Signed,
             Some(_) => Protection::BadSignature,
         })
     }

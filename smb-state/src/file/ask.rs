@@ -302,8 +302,10 @@ fn push_breaks(breaks: Breaks, effects: &mut Vec<Effect>) {
 
 impl File {
     /// Takes an ask: answers it, or lets it wait.
-    fn take(&mut self, ask: FileAsk, asker: Asker, effects: &mut Vec<Effect>) {
-        let releases = ask.releases();
+    pub(super) fn take(&mut self, ask: FileAsk, asker: Asker, effects: &mut Vec<Effect>) {
+        // The end of I/O lets go only on what waits for that.
+        let io = matches!(ask, FileAsk::Done { .. } | FileAsk::Drained { .. });
+        let releases = ask.releases() && (!io || self.draining().next().is_some());
         let waiting = Waiting { ask, asker, for_client: false, draining: false };
         if let Some(waiting) = self.consider(waiting, effects) {
             self.waiting.push_back(waiting);

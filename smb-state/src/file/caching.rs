@@ -487,7 +487,7 @@ impl Caching {
         if state.contains(H) && request.deleted {
             return false;
         }
-        !others(W) && !(request.locked && !state.contains(W))
+        !others(W) && (!request.locked || state.contains(W))
     }
 
     fn others_have_oplocks(&self, request: &CacheRequest<'_>) -> bool {

@@ -32,31 +32,47 @@ enum What {
 }
 
 impl Shard {
-    /// A file breaks what an open caches. Held back while a CREATE that may carry the same grant is unanswered (S32).
-    pub(crate) fn on_break(&mut self, id: OpenId, notice: Notice, turn: &mut Turn<'_>) {
-        let Some(session) = self.opens.get(&id).and_then(|open| self.sessions.get(&open.session)) else {
-            return;
+    /// A file breaks what an open caches. Held back while an answer to CREATE that carries the same grant is on its way (S32);
+    /// but not while a CREATE only waits for its grant: it may wait for whoever waits for this break (L5).
+    pub(crate) fn on_break(&mut self, session: SessionId, id: OpenId, notice: Notice, turn: &mut Turn<'_>) {
+        let Some(session) = self.sessions.get(&session) else { return };
+        let granted = |id: &OpenId| self.opens.get(id).filter(|open| open.is_granted());
+        let concerned = |other: &OpenId| match notice {
+            Notice::Oplock(_) => *other == id && granted(other).is_some(),
+            // The open that was named may be gone; the lease is that of all who share it.
+            Notice::Lease { key, .. } => granted(other).is_some_and(|open| open.lease == Some(key)),
         };
-        let lease = match notice {
-            Notice::Oplock(_) => None,
-            Notice::Lease { key, .. } => Some(key),
-        };
-        let unanswered = session.opens.iter().copied().find(|other| {
-            self.opens.get(other).is_some_and(|open| {
-                open.state == State::Creating && (*other == id || (lease.is_some() && open.lease == lease))
-            })
-        });
-        match unanswered.and_then(|other| self.opens.get_mut(&other)) {
-            Some(open) => open.held_breaks.push((id, notice)),
-            None => self.tell_break(id, notice, turn),
+        let concerned: Vec<OpenId> = session.opens.iter().copied().filter(concerned).collect();
+        let named = concerned.iter().find(|other| **other == id).or(concerned.first()).copied();
+        let unanswered = concerned
+            .into_iter()
+            .find(|other| self.opens.get(other).is_some_and(|open| open.state == State::Creating));
+        if let Some(open) = unanswered.and_then(|other| self.opens.get_mut(&other)) {
+            open.held_breaks.push((id, notice));
+        } else if let Some(named) = named {
+            self.tell_break(named, notice, turn);
         }
     }
 
     /// A CREATE was answered: breaks that came meanwhile go out.
-    pub(crate) fn tell_held_breaks(&mut self, held: Vec<(OpenId, Notice)>, turn: &mut Turn<'_>) {
+    pub(crate) fn tell_held_breaks(
+        &mut self,
+        session: SessionId,
+        held: Vec<(OpenId, Notice)>,
+        turn: &mut Turn<'_>,
+    ) {
         for (open, notice) in held {
-            self.on_break(open, notice, turn);
+            self.on_break(session, open, notice, turn);
         }
+    }
+
+    /// A CREATE that was granted ends without its client hearing of it: of the breaks that came meanwhile only those of a lease
+    /// that other opens share concern anybody.
+    pub(crate) fn lose_grant(&mut self, session: SessionId, id: OpenId, turn: &mut Turn<'_>) {
+        let Some(open) = self.opens.get_mut(&id) else { return };
+        open.granted = false;
+        let held = std::mem::take(&mut open.held_breaks);
+        self.tell_held_breaks(session, held, turn);
     }
 
     fn tell_break(&mut self, id: OpenId, notice: Notice, turn: &mut Turn<'_>) {
@@ -158,10 +174,6 @@ impl Shard {
     }
 
     /// A machine answered an acknowledgment.
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "an answer to another question is a bug, whichever it is"
-    )]
     pub(crate) fn on_acknowledgment_answer(
         &mut self,
         acknowledging: Acknowledging,

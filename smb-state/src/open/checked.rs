@@ -47,7 +47,7 @@ impl Origin {
     }
 }
 
-/// The bytes that a request to storage touches, where locks may be in the way (MS-FSA 2.1.5.3, 2.1.5.4, 2.1.5.10.39). Changes of
+/// The bytes that a request to storage touches, where locks may be in the way (MS-FSA 2.1.5.3, 2.1.5.4, 2.1.5.10.6, 2.1.5.10.39). Changes of
 /// size respect no lock (MS-FSA 2.1.5.15.4).
 #[expect(
     clippy::wildcard_enum_match_arm,
@@ -60,6 +60,12 @@ fn access_of(op: &StorageOp) -> Option<Access> {
             Access::new(*offset, u64::from(*length), true)
         }
         StorageOp::Zero { offset, beyond, .. } => Access::new(*offset, beyond.saturating_sub(*offset), true),
+        // From the first range to the last: what is refused for a lock in a gap loses no more than a hint.
+        StorageOp::Trim { ranges, .. } => {
+            let first = ranges.iter().map(|range| range.offset).min()?;
+            let beyond = ranges.iter().map(|range| range.offset.saturating_add(range.length)).max()?;
+            Access::new(first, beyond.saturating_sub(first), true)
+        }
         _ => None,
     }
 }

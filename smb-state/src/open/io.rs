@@ -287,6 +287,7 @@ pub(crate) fn payload_of(reply: &StorageReply) -> Option<BufferId> {
         | StorageReply::Security(_)
         | StorageReply::Volume(_)
         | StorageReply::Ranges(_)
+        | StorageReply::Changed(_)
         | StorageReply::Pipe(_) => None,
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A LOCK that waits counts as outstanding; CANCEL ends it with CANCELLED, the end of its open with RANGE_NOT_LOCKED.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use smb_proto::NtStatus;
 use smb_proto::access::AccessMask;
@@ -22,33 +22,49 @@ use crate::storage::Kind;
 /// Entries of Open.LockSequenceArray (3.3.1.10).
 const SEQUENCES: u32 = 64;
 
-/// Open.LockSequenceArray: the numbers of LOCKs that were carried out, by index. What is not there is not valid.
+/// Open.LockSequenceArray: the numbers of LOCKs, by index. What is not there is not valid.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
-pub(crate) struct LockSequences(BTreeMap<u32, u8>);
+pub(crate) struct LockSequences {
+    carried_out: BTreeMap<u32, u8>,
+    /// Those whose outcome is not known yet.
+    under_way: BTreeSet<(u32, u8)>,
+}
 
 impl LockSequences {
-    /// Whether a LOCK with this sequence was carried out. Another number ends the entry.
-    fn is_replayed(&mut self, sequence: LockSequence) -> bool {
-        match self.0.get(&sequence.index()) {
-            Some(number) if *number == sequence.number() => true,
-            Some(_) => {
-                self.0.remove(&sequence.index());
-                false
-            }
-            None => false,
+    /// A LOCK begins. Returns whether it was carried out before; another number ends the entry. While the one that it repeats is
+    /// still under way, which the specification does not speak of, it is answered as other requests are that are replayed too
+    /// early (3.3.5.2.10): twice it must not be carried out (S22).
+    fn begin(&mut self, sequence: LockSequence) -> Result<bool, NtStatus> {
+        let (index, number) = (sequence.index(), sequence.number());
+        if self.under_way.contains(&(index, number)) {
+            return Err(NtStatus::FILE_NOT_AVAILABLE);
+        }
+        match self.carried_out.get(&index) {
+            Some(other) if *other == number => return Ok(true),
+            Some(_) => self.carried_out.remove(&index),
+            None => None,
+        };
+        Ok(false)
+    }
+
+    /// The file is asked.
+    fn asked(&mut self, sequence: LockSequence) {
+        if (1..=SEQUENCES).contains(&sequence.index()) {
+            self.under_way.insert((sequence.index(), sequence.number()));
         }
     }
 
-    /// A LOCK with this sequence was carried out.
-    fn carried_out(&mut self, sequence: LockSequence) {
-        if (1..=SEQUENCES).contains(&sequence.index()) {
-            self.0.insert(sequence.index(), sequence.number());
+    /// The file has answered.
+    fn end(&mut self, sequence: LockSequence, success: bool) {
+        let known = self.under_way.remove(&(sequence.index(), sequence.number()));
+        if known && success {
+            self.carried_out.insert(sequence.index(), sequence.number());
         }
     }
 }
 
-/// Whether lock sequences are verified on a connection: where a client may send a LOCK again on another channel (3.3.5.14). Opens
-/// that outlive their connection, which would have them too, are not there yet.
+/// Whether lock sequences are kept and verified: where a client may send a LOCK again on another channel (3.3.5.14). Opens that
+/// outlive their connection, which would have them too, are not there yet.
 fn verifies_sequences(terms: Terms) -> bool {
     terms.multi_channel && terms.dialect != Dialect::SMB_2_0_2 && terms.dialect.is_smb3()
 }
@@ -88,7 +104,9 @@ impl Shard {
         let most = self.limits.locks_per_open_max;
         let open = self.opens.get_mut(&request.open).ok_or(NtStatus::FILE_CLOSED)?;
         let sequence = verifies_sequences(request.execution.terms).then_some(lock.lock_sequence);
-        if sequence.is_some_and(|sequence| open.lock_sequences.is_replayed(sequence)) {
+        if let Some(sequence) = sequence
+            && open.lock_sequences.begin(sequence)?
+        {
             let (origin, open) = (request.origin, Some(request.file_id));
             let (status, body) = (NtStatus::SUCCESS, Body::Empty);
             turn.finish(Finished { origin, status, body, open, spent: None });
@@ -96,6 +114,9 @@ impl Shard {
         }
         let (asked, status) = parse(open, &lock.locks, request.execution.last)?;
         open.outstanding.begin(request.origin.ticket);
+        if let Some(sequence) = sequence {
+            open.lock_sequences.asked(sequence);
+        }
         let (id, file) = (request.open, open.file);
         let ask = match asked {
             Asked::Lock(locks, on_conflict) => {
@@ -122,11 +143,10 @@ impl Shard {
             Answer::Refused(status) => *status,
             _ => NtStatus::INTERNAL_ERROR,
         };
-        if status == NtStatus::SUCCESS
-            && let Some(sequence) = sequence
+        if let Some(sequence) = sequence
             && let Some(open) = self.opens.get_mut(&open)
         {
-            open.lock_sequences.carried_out(sequence);
+            open.lock_sequences.end(sequence, status == NtStatus::SUCCESS);
         }
         let body = if status.is_error() { Body::Error } else { Body::Empty };
         turn.finish(Finished { origin, status, body, open: Some(file_id), spent: None });

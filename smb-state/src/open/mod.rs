@@ -103,6 +103,8 @@ pub struct Open {
     pub(crate) cached_in: u16,
     /// Where its client was told of the last break.
     pub(crate) break_told: Option<ConnectionId>,
+    /// While it is being made: the file has granted it.
+    pub(crate) granted: bool,
     /// Breaks that came before its CREATE was answered: a grant is never overtaken by its break (S32).
     pub(crate) held_breaks: Vec<(OpenId, Notice)>,
     /// The open's own delete-pending directory was announced to the namespace.
@@ -141,6 +143,16 @@ impl Open {
     /// Whether any of these rights was granted.
     pub(crate) fn check_any(&self, rights: AccessMask) -> Result<(), NtStatus> {
         if self.access.intersects(rights) { Ok(()) } else { Err(NtStatus::ACCESS_DENIED) }
+    }
+
+    /// Whether it takes no request any more.
+    pub(crate) fn is_closing(&self) -> bool {
+        matches!(self.state, State::Closing(_))
+    }
+
+    /// Whether its file has granted it: the client knows of it, or is about to.
+    pub(crate) fn is_granted(&self) -> bool {
+        self.granted || self.state != State::Creating
     }
 
     pub(crate) fn volume(&self) -> VolumeId {

@@ -139,8 +139,10 @@ impl Shard {
         // Nobody waits for a client while names are frozen (R10).
         let behind = (renaming.frozen == 0).then(|| renaming.origin.behind());
         let ask = FileAsk::CheckRename { open: renaming.open, behind };
+        let (id, origin) = (renaming.open, renaming.origin);
         let asker = self.wait(Wait::Rename(renaming));
         turn.post(Address::File(file), Message::AskFile(ask, asker));
+        self.withdraw_if_closing(id, origin, turn);
     }
 
     fn resolve_parent(&mut self, mut renaming: Box<Renaming>, turn: &mut Turn<'_>) {
@@ -276,10 +278,6 @@ impl Shard {
     }
 
     /// A machine answered a rename's stage.
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "an answer to another question is a bug, whichever it is"
-    )]
     pub(crate) fn on_rename_answer(
         &mut self,
         mut renaming: Box<Renaming>,

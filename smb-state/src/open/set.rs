@@ -319,6 +319,7 @@ impl Shard {
         let asker = self.wait(Wait::Disposed(Box::new(Disposing { open: id, origin, delete })));
         let ask = FileAsk::Dispose { open: id, delete, behind: origin.behind() };
         turn.post(Address::File(file), Message::AskFile(ask, asker));
+        self.withdraw_if_closing(id, origin, turn);
     }
 
     fn tell_disposition_counted(&mut self, id: OpenId, origin: Origin, turn: &mut Turn<'_>) {

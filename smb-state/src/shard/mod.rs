@@ -206,7 +206,9 @@ impl Shard {
             (Address::Session(_), Message::Cancel { connection, message, status }) => {
                 self.cancel_wait(connection, message, status, turn);
             }
-            (Address::Session(_), Message::Break { open, notice }) => self.on_break(open, notice, turn),
+            (Address::Session(session), Message::Break { open, notice }) => {
+                self.on_break(session, open, notice, turn);
+            }
             (Address::Session(_), Message::Permit { open, permit }) => self.on_permit(open, permit, turn),
             (Address::Connection(connection), Message::Notify(notification)) => {
                 if self.connections.contains_key(&connection) {

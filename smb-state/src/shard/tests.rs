@@ -25,11 +25,14 @@ use crate::storage::{Attributes, Kind, Object, Resolved, StorageOp, StorageReply
 
 mod access;
 mod bind;
+mod breaks;
 mod channel_sequence;
 mod directories;
 mod extents;
 mod locks;
+mod negotiate_answer;
 mod notify;
+mod streams;
 mod times;
 
 const CONNECTION: ConnectionId = ConnectionId::new(ShardId(0), 1);

@@ -17,6 +17,7 @@ use crate::response::Body;
 use crate::shard::{Shard, Turn};
 use crate::storage::{Resolved, StorageReply};
 use crate::watch::Registering;
+use crate::watch::local::Listening;
 use smb_proto::NtStatus;
 
 /// A wait: which machine goes on, and with what.
@@ -46,6 +47,8 @@ pub(crate) enum Wait {
     Disposed(Box<Disposing>),
     /// A shard, or the file, was told of a watch.
     Watch(Registering),
+    /// Storage waits for what local processes do in the directory of a watch.
+    Local(Box<Listening>),
     /// An open's write time becomes visible.
     TimesSettled(OpenId),
     CloseAttributes(Box<Closing>),
@@ -78,6 +81,7 @@ impl Wait {
             | Self::Acknowledge(_)
             | Self::Doom(_)
             | Self::Watch(_)
+            | Self::Local(_)
             | Self::TimesSettled(_)
             | Self::CloseAttributes(_)
             | Self::CloseDoomed(_)
@@ -106,6 +110,7 @@ impl Shard {
             }
             Wait::CloseEmpty(closing) => self.on_closing_empty(*closing, &reply, turn),
             Wait::CloseHandle(closing) => self.on_handle_closed(*closing, turn),
+            Wait::Local(listening) => self.on_local_news(*listening, reply, turn),
             Wait::Nothing => {
                 turn.release(payload_of(&reply));
                 debug_assert!(
@@ -147,6 +152,7 @@ impl Shard {
             Wait::CloseDoomed(closing) => self.on_closing_doomed(*closing, &answer, turn),
             Wait::CloseTold(closing) => self.on_close_told(*closing, &answer, turn),
             Wait::Nothing
+            | Wait::Local(_)
             | Wait::Request(_)
             | Wait::TimesSettled(_)
             | Wait::CloseAttributes(_)
@@ -188,9 +194,17 @@ impl Shard {
         self.abandon(NtStatus::CANCELLED, turn, |pending| pending.open == open);
     }
 
-    /// Withdraws what waits at a file. It answers; then the request ends.
+    /// A request of an open that began to close meanwhile asks the open's file: it waits there for nobody.
+    pub(crate) fn withdraw_if_closing(&self, id: OpenId, origin: Origin, turn: &mut Turn<'_>) {
+        if let Some(open) = self.opens.get(&id).filter(|open| open.is_closing()) {
+            let ask = FileAsk::Withdraw { behind: origin.behind(), status: NtStatus::CANCELLED };
+            turn.post(Address::File(open.file), Message::AskFile(ask, self.nobody()));
+        }
+    }
+
+    /// Withdraws what waits at a file. It answers; then the request ends. A CREATE that is not there yet remembers it.
     fn withdraw(
-        &self,
+        &mut self,
         status: impl Fn(&Wait) -> NtStatus,
         turn: &mut Turn<'_>,
         concerned: impl Fn(&Origin, OpenId) -> bool,
@@ -201,6 +215,15 @@ impl Shard {
                 let ask = FileAsk::Withdraw { behind: origin.behind(), status: status(wait) };
                 turn.post(Address::File(file), Message::AskFile(ask, self.nobody()));
             }
+        }
+        for (_, wait) in self.waits.iter_mut() {
+            let status = status(wait);
+            if let Wait::Create(creating) = wait {
+                creating.give_up(status, &concerned);
+            }
+        }
+        for creating in self.frozen.values_mut().flatten() {
+            creating.give_up(NtStatus::CANCELLED, &concerned);
         }
     }
 

@@ -1,8 +1,8 @@
 //! Change notification (MS-SMB2 3.3.5.19; MS-FSA 2.1.4.1, 2.1.5.11).
 //!
 //! ```text
-//! first CHANGE_NOTIFY --> Telling each shard --> AskingFile --> Watching --> gone with the open
-//!                            | Refused               | delete pending      '-- directory deleted --> gone
+//! first CHANGE_NOTIFY --> Telling each shard --> AskingFile --> [Listening] --> Watching --> gone with the open
+//!                            | Refused               | delete pending             '-- directory deleted --> gone
 //! ```
 //! A watch belongs to an open of a directory and lives where the open does. Its first request fixes what is watched; from
 //! then on changes are kept for the open, also while no request is pending, up to a bound. Beyond it they are forgotten and
@@ -11,6 +11,8 @@
 //! Every shard has a copy of the table of watchers ([`table`]): an operation knows without a message whether anybody wants
 //! to hear of it, and tells the watcher's session directly. A watch is told to all shards before its client is told that the
 //! request waits: whatever the client does after that is seen. What operations report is in [`report`].
+//!
+//! Where the volume can see what local processes change, storage is asked to wait for that ([`local`]).
 //!
 //! Not done: changes of the time of last access by reads, object ids and other view indexes (MS-FSA 2.1.4.1, NotifyData).
 
@@ -30,6 +32,7 @@ use crate::open::channel_sequence::Ticket;
 use crate::response::Body;
 use crate::shard::{Shard, Turn, Wait};
 
+pub mod local;
 pub mod report;
 pub mod table;
 
@@ -81,6 +84,8 @@ struct Watch {
     bytes: usize,
     /// Changes were forgotten.
     overflowed: bool,
+    /// Storage waits for local changes; the open counts that as outstanding.
+    listening: bool,
 }
 
 /// How far a watch is.
@@ -134,11 +139,15 @@ impl Watch {
             self.changes.push_back(change);
             // The last entry is not padded.
             if self.bytes.saturating_sub(3) > room {
-                self.overflowed = true;
-                self.changes.clear();
-                self.bytes = 0;
+                self.forget();
             }
         }
+    }
+
+    fn forget(&mut self) {
+        self.overflowed = true;
+        self.changes.clear();
+        self.bytes = 0;
     }
 
     /// Everything that happened, for a request with this much room.
@@ -235,6 +244,7 @@ impl Shard {
             changes: VecDeque::new(),
             bytes: 0,
             overflowed: false,
+            listening: false,
         };
         watches.insert(request.open, watch);
         self.tell_next_shard(Registering { open: request.open, told: 0 }, turn);
@@ -297,9 +307,28 @@ impl Shard {
         if matches!(watch.stage, Stage::Ended(_)) {
             return self.forget_watch(registering, turn);
         }
-        watch.stage = Stage::Watching;
-        watch.requests.iter().for_each(|pending| tell_waiting(pending, turn));
-        self.outstanding_done(registering.open, Ticket::UNCOUNTED, turn);
+        let first = watch.requests.front().map(|pending| pending.origin);
+        if !self.begin_listening(registering.open, first, turn) {
+            self.watch_is_heard(registering.open, turn);
+        }
+    }
+
+    /// Nothing is missed any more: whoever waits is told that he does.
+    fn watch_is_heard(&mut self, open: OpenId, turn: &mut Turn<'_>) {
+        let Some(watch) = self.watching.watches.get_mut(&open) else { return };
+        match watch.stage {
+            Stage::Registering => {
+                watch.stage = Stage::Watching;
+                watch.requests.iter().for_each(|pending| tell_waiting(pending, turn));
+                self.outstanding_done(open, Ticket::UNCOUNTED, turn);
+            }
+            Stage::Ended(_) => {
+                self.end_listening(open, turn);
+                let told = self.config.shards.max(1);
+                self.forget_watch(Registering { open, told }, turn);
+            }
+            Stage::Watching => {}
+        }
     }
 
     /// A watch ended before every shard knew of it.
@@ -326,6 +355,7 @@ impl Shard {
             Stage::Registering => watch.stage = Stage::Ended(status),
             Stage::Ended(_) => {}
             Stage::Watching => {
+                self.end_listening(open, turn);
                 self.watching.watches.remove(&open);
                 for shard in 0..self.config.shards.max(1) {
                     turn.post(Address::Shard(ShardId(shard)), Message::Unwatch { volume, open });

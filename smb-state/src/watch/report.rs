@@ -60,6 +60,8 @@ pub(crate) fn changes_of(op: &StorageOp, of_stream: bool) -> CompletionFilter {
         | StorageOp::Eas { .. }
         | StorageOp::Security { .. }
         | StorageOp::CheckEmpty { .. }
+        | StorageOp::Watch { .. }
+        | StorageOp::Unwatch { .. }
         | StorageOp::Rename { .. }
         | StorageOp::RenameStream { .. }
         | StorageOp::Link { .. }

@@ -132,9 +132,12 @@ impl Memory {
                 let (source, target) = (node(source)?, node(target)?);
                 copy((&source, source_offset), (&target, target_offset), length)
             }
-            StorageOp::CloneExtents { .. } | StorageOp::Transceive { .. } | StorageOp::PipeState { .. } => {
-                Err(NtStatus::INVALID_DEVICE_REQUEST.into())
-            }
+            // Nobody else can change it, so nobody watches it.
+            StorageOp::CloneExtents { .. }
+            | StorageOp::Transceive { .. }
+            | StorageOp::PipeState { .. }
+            | StorageOp::Watch { .. }
+            | StorageOp::Unwatch { .. } => Err(NtStatus::INVALID_DEVICE_REQUEST.into()),
             StorageOp::Read { .. }
             | StorageOp::Write { .. }
             | StorageOp::Flush { .. }
@@ -421,6 +424,7 @@ impl Driver for Memory {
             server_copy: true,
             block_clone: false,
             read_only: false,
+            local_changes: false,
             pipes: false,
         }
     }

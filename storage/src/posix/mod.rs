@@ -4,6 +4,7 @@
 //! * [`names`], [`index`]: UTF-16 and case
 //! * [`attributes`], [`record`]: metadata; [`eas`], [`streams`], [`security`]: what POSIX has no place for
 //! * [`io`], [`list`], [`change`]: data, listings, names
+//! * [`watch`]: what other processes change
 //! * [`errno`], [`xattr`]: the kernel's errors and attributes
 //!
 //! What is kept in extended attributes is kept under `user.leasehold.`. On a file system without them a volume has no
@@ -34,6 +35,7 @@ mod resolve;
 mod security;
 mod streams;
 mod times;
+mod watch;
 mod xattr;
 
 use std::ffi::CString;
@@ -141,6 +143,7 @@ struct Volume {
     inodes: Interner<InodeKey, Inode>,
     links: Interner<LinkKey, Link>,
     indexes: IndexCache,
+    watching: watch::Watching,
     /// Held while a link is renamed, replaced or removed, so that what is known of links follows in the same order.
     naming: Mutex<()>,
     /// The file system does not know reads that don't wait.
@@ -176,6 +179,7 @@ impl Posix {
             handles: HandleTable::default(),
             inodes,
             links: Interner::default(),
+            watching: watch::Watching::default(),
             naming: Mutex::new(()),
             without_nowait: AtomicBool::new(false),
             late: AtomicUsize::new(0),
@@ -211,6 +215,7 @@ fn detect(root: &Inode, options: &PosixOptions) -> VolumeCaps {
         server_copy: true,
         block_clone: !is_read_only && extents::can_clone(root),
         read_only: is_read_only,
+        local_changes: watch::is_available(),
         pipes: false,
     }
 }
@@ -235,12 +240,26 @@ impl Driver for Posix {
         op: StorageOp<Bytes>,
         later: &mut dyn FnMut() -> Completion,
     ) -> Poll<StorageReply<Payload>> {
-        match self.volume.run(&op, Place::Inline) {
+        match op {
+            StorageOp::Watch { handle, tree } => {
+                let (completion, volume) = (later(), Arc::clone(&self.volume));
+                self.offload.run(Box::new(move || volume.watch(handle, tree, completion)));
+                return Poll::Pending;
+            }
+            StorageOp::Unwatch { handle } => {
+                let (completion, volume) = (later(), Arc::clone(&self.volume));
+                self.offload.run(Box::new(move || completion.complete(reply(volume.unwatch(handle)))));
+                return Poll::Pending;
+            }
+            _ => {}
+        }
+        match self.volume.run_quietly(&op, Place::Inline) {
             Err(Fault::Offload) => {
                 let completion = later();
                 let volume = Arc::clone(&self.volume);
-                self.offload
-                    .run(Box::new(move || completion.complete(reply(volume.run(&op, Place::Offloaded)))));
+                self.offload.run(Box::new(move || {
+                    completion.complete(reply(volume.run_quietly(&op, Place::Offloaded)))
+                }));
                 Poll::Pending
             }
             outcome => Poll::Ready(reply(outcome)),
@@ -461,6 +480,8 @@ fn changes<B>(op: &StorageOp<B>) -> bool {
         | StorageOp::Eas { .. }
         | StorageOp::Security { .. }
         | StorageOp::CheckEmpty { .. }
+        | StorageOp::Watch { .. }
+        | StorageOp::Unwatch { .. }
         | StorageOp::Volume
         | StorageOp::AllocatedRanges { .. }
         | StorageOp::PipeState { .. }

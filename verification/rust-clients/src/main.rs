@@ -1,14 +1,16 @@
 //! Writes, reads, lists, renames and deletes with an SMB client that others publish.
 //!
 //! Usage: `rust-clients CLIENT ADDRESS SHARE DIALECT MODE`, with SMB_USER and SMB_PASSWORD in the environment. CLIENT is
-//! `smb2` (MODE `plain` or `compress`; it speaks the newest dialect only). Prints OK
+//! `smb2` (MODE `plain` or `compress`; it speaks the newest dialect only) or `smb` (MODE `sign` or `encrypt`). Prints OK
 //! last when everything held.
 
 mod smb2_check;
+mod smb_check;
 
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result, bail};
+use tokio::runtime::Builder;
 
 /// What to connect to, and how.
 struct Target {
@@ -20,8 +22,7 @@ struct Target {
     password: String,
 }
 
-#[tokio::main]
-async fn main() -> Result<()> {
+fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let mut next = |name: &str| arguments.next().with_context(|| format!("no {name} given"));
     let client = next("client")?;
@@ -34,7 +35,8 @@ async fn main() -> Result<()> {
         password: std::env::var("SMB_PASSWORD")?,
     };
     match client.as_str() {
-        "smb2" => smb2_check::run(&target).await?,
+        "smb" => Builder::new_current_thread().enable_all().build()?.block_on(smb_check::run(&target))?,
+        "smb2" => Builder::new_multi_thread().enable_all().build()?.block_on(smb2_check::run(&target))?,
         other => bail!("no client {other}"),
     }
     println!("OK");

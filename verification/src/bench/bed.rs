@@ -72,6 +72,7 @@ impl Bed {
 fn name(kind: PeerKind) -> &'static str {
     match kind {
         PeerKind::Leasehold => "leasehold",
+        PeerKind::LeaseholdGlommio => "leasehold-glommio",
         PeerKind::Smbd => "smbd",
     }
 }

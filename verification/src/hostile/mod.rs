@@ -60,11 +60,11 @@ struct Bed {
 }
 
 /// Runs the checks whose name contains one of the texts, or all of them.
-pub fn run(filter: &[String]) -> Result<Totals> {
+pub fn run(kind: PeerKind, filter: &[String]) -> Result<Totals> {
     install::ensure(&[install::SMBCLIENT])?;
     let wanted = |name: &str| filter.is_empty() || filter.iter().any(|text| name.contains(text.as_str()));
     let mut totals = Totals::default();
-    let bed = Bed::start(Site::new(1)?)?;
+    let bed = Bed::start(kind, Site::new(1)?)?;
     raise_file_limit()?;
     for check in CHECKS.iter().filter(|check| wanted(check.name)) {
         let started = Instant::now();
@@ -75,14 +75,14 @@ pub fn run(filter: &[String]) -> Result<Totals> {
     }
     totals.record("hostile: the server ran through and ends when asked", bed.peer.stop());
     if wanted("silence") {
-        totals.record("hostile: silence at every step of a logon", silence::every_step());
+        totals.record("hostile: silence at every step of a logon", silence::every_step(kind));
     }
     Ok(totals)
 }
 
 impl Bed {
-    fn start(site: Site) -> Result<Bed> {
-        let peer = Peer::start(PeerKind::Leasehold, site)?;
+    fn start(kind: PeerKind, site: Site) -> Result<Bed> {
+        let peer = Peer::start(kind, site)?;
         let client_configuration = peer.site().write_client_configuration()?;
         let mut bed = Bed { peer, client_configuration, idle: 0 };
         // What a first client costs (threads, buffers that are kept) is no growth.

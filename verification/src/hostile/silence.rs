@@ -7,17 +7,17 @@ use smb_proto::command::negotiate::Dialect;
 
 use super::Bed;
 use super::wire::Wire;
-use crate::peer::Site;
+use crate::peer::{PeerKind, Site};
 
 const TIMEOUT_S: u32 = 2;
 const SLACK: Duration = Duration::from_secs(3);
 
 /// Nothing, half a prefix, half a frame, NEGOTIATE, half a logon, a wrong password: each is disconnected in time and
 /// not before. A session stays.
-pub(super) fn every_step() -> Result<()> {
+pub(super) fn every_step(kind: PeerKind) -> Result<()> {
     let mut site = Site::new(1)?;
     site.authentication_timeout_s = Some(TIMEOUT_S);
-    let bed = Bed::start(site)?;
+    let bed = Bed::start(kind, site)?;
     let address = bed.site().address;
     let user = &bed.site().users[0];
 

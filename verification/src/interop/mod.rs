@@ -2,6 +2,7 @@
 
 mod bulk;
 mod channels;
+mod embed;
 mod python;
 mod rust_clients;
 mod smbclient;
@@ -39,6 +40,7 @@ pub fn run(kind: PeerKind, filter: &[String]) -> Result<Totals> {
     checks.extend(channels::checks(peer.site()));
     checks.extend(python::checks(peer.site(), &python));
     checks.extend(rust_clients::checks(peer.site(), &rust_clients));
+    checks.push(embed::check());
     let mut totals = run_side_by_side(&selected(checks, filter));
     // Alone, because they measure the clients' patience with large transfers and not with a busy machine.
     for check in selected(bulk::checks(peer.site(), &configuration), filter) {

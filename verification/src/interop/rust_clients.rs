@@ -1,4 +1,4 @@
-//! The client `smb2` that others publish, in the crate `rust-clients` beside this one.
+//! The clients `smb` and `smb2` that others publish, in the crate `rust-clients` beside this one.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,7 +13,17 @@ use crate::{process, workspace};
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Client, dialect and mode of each check.
-const RUNS: &[(&str, &str, &str)] = &[("smb2", "3.1.1", "plain"), ("smb2", "3.1.1", "compress")];
+const RUNS: &[(&str, &str, &str)] = &[
+    ("smb", "2.0.2", "sign"),
+    ("smb", "2.1", "sign"),
+    ("smb", "3.0", "sign"),
+    ("smb", "3.0", "encrypt"),
+    ("smb", "3.0.2", "encrypt"),
+    ("smb", "3.1.1", "sign"),
+    ("smb", "3.1.1", "encrypt"),
+    ("smb2", "3.1.1", "plain"),
+    ("smb2", "3.1.1", "compress"),
+];
 
 /// Builds the program that has the clients and returns its file.
 pub(super) fn build() -> Result<PathBuf> {

@@ -1,5 +1,5 @@
 //! What the virtual machine boots: Debian's kernel, fetched and unpacked but not installed, and a file system in
-//! memory with the modules, busybox, mount.cifs and this program.
+//! memory with the modules, busybox, mount.cifs, Perl and this program.
 
 use std::fs::{self, File};
 use std::io::BufWriter;
@@ -98,6 +98,7 @@ pub(super) fn write_initrd(kernel: &Kernel, arguments: &[String], output: &Path)
         &process::find_program("mount.cifs").context("mount.cifs")?,
         "sbin/mount.cifs",
     )?;
+    add_program(&mut archive, &process::find_program("perl").context("perl")?, "bin/perl")?;
     let this = std::env::current_exe()?;
     let stripped = output.with_extension("program");
     // Line tables are most of the program's size, and the guest has to unpack them. Without strip it only takes longer.

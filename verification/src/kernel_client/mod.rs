@@ -3,7 +3,8 @@
 //! kernel was told to write.
 //!
 //! The machine is emulated (no rights and no hardware support are needed) and gets its user-space from this machine's
-//! own programs: busybox, mount.cifs and this very program, which plays the part of the guest in [`guest`].
+//! own programs: busybox, mount.cifs, Perl (which every Debian machine has) and this very program, which plays the part
+//! of the guest in [`guest`].
 
 mod archive;
 pub mod guest;

@@ -10,16 +10,19 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{HIDES_UNREADABLE, Purpose, Site};
+use super::{HIDES_UNREADABLE, Purpose, Runtime, Site};
 use crate::workspace;
 
 const START_LIMIT: Duration = Duration::from_secs(10);
 
 /// Starts the server with its log in the site's directory and waits for its `listening on` line.
-pub(super) fn spawn(site: &Site) -> Result<Child> {
+pub(super) fn spawn(site: &Site, runtime: Runtime) -> Result<Child> {
     let log = OpenOptions::new().create(true).append(true).open(site.log_file())?;
     let mut command = Command::new(workspace::server_program()?);
-    command.arg("serve");
+    command.arg("serve").arg("--runtime").arg(match runtime {
+        Runtime::Tokio => "tokio",
+        Runtime::Glommio => "glommio",
+    });
     match (site.purpose, site.authentication_timeout_s) {
         (Purpose::Conformance, None) if site.named_shares.is_empty() => give_arguments(&mut command, site),
         (Purpose::Speed | Purpose::Conformance, _) => {
@@ -64,6 +67,10 @@ fn lay_out(site: &Site) -> Result<PathBuf> {
         format!("[server]\nlisten = [\"{}\"]\nusers_file = \"users\"\nstate_dir = \"state\"\n", site.address);
     if site.purpose == Purpose::Speed {
         text.push_str("signing = \"possible\"\n");
+    }
+    if site.purpose == Purpose::Conformance {
+        // The suite reauthenticates as nobody.
+        text.push_str("anonymous = true\n");
     }
     if let Some(timeout_s) = site.authentication_timeout_s {
         writeln!(text, "[limits]\nauthentication_timeout_seconds = {timeout_s}")?;

@@ -26,15 +26,43 @@ const LOG_LINES_SHOWN: usize = 40;
 pub enum PeerKind {
     /// This workspace's server, built in release mode.
     Leasehold,
+    /// The same server on its other runtime, glommio.
+    LeaseholdGlommio,
     /// Samba's smbd in a private directory, to prove the checks themselves.
     Smbd,
 }
 
+/// What drives this workspace's server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Runtime {
+    /// Its default.
+    Tokio,
+    /// Thread per core on io_uring.
+    Glommio,
+}
+
 impl PeerKind {
+    /// The same server on a runtime, where there is a choice.
+    pub fn on(self, runtime: Option<Runtime>) -> PeerKind {
+        match (self, runtime) {
+            (PeerKind::Smbd, _) | (_, None) => self,
+            (_, Some(Runtime::Tokio)) => PeerKind::Leasehold,
+            (_, Some(Runtime::Glommio)) => PeerKind::LeaseholdGlommio,
+        }
+    }
+
+    /// Whether it is this workspace's server, which the ledger is about.
+    pub fn is_ours(self) -> bool {
+        match self {
+            PeerKind::Leasehold | PeerKind::LeaseholdGlommio => true,
+            PeerKind::Smbd => false,
+        }
+    }
+
     /// Builds or installs the server.
     pub fn prepare(self) -> Result<()> {
         match self {
-            PeerKind::Leasehold => workspace::build_server(),
+            PeerKind::Leasehold | PeerKind::LeaseholdGlommio => workspace::build_server(),
             PeerKind::Smbd => install::ensure(&[install::SMBD]),
         }
     }
@@ -246,7 +274,7 @@ impl Peer {
     fn signal(&self, child: &Child, signal: Signal) -> Result<()> {
         let pid = Pid::from_child(child);
         match self.kind {
-            PeerKind::Leasehold => rustix::process::kill_process(pid, signal)?,
+            PeerKind::Leasehold | PeerKind::LeaseholdGlommio => rustix::process::kill_process(pid, signal)?,
             // smbd has a process for each connection; it was started as the leader of a group of its own.
             PeerKind::Smbd => rustix::process::kill_process_group(pid, signal)?,
         }
@@ -268,7 +296,8 @@ impl Drop for Peer {
 
 fn spawn(kind: PeerKind, site: &Site) -> Result<Child> {
     match kind {
-        PeerKind::Leasehold => leasehold::spawn(site),
+        PeerKind::Leasehold => leasehold::spawn(site, Runtime::Tokio),
+        PeerKind::LeaseholdGlommio => leasehold::spawn(site, Runtime::Glommio),
         PeerKind::Smbd => smbd::spawn(site),
     }
     .with_context(|| format!("starting the server\n{}", log_tail(site)))

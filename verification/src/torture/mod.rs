@@ -124,7 +124,7 @@ pub fn run(options: &Options) -> Result<Totals> {
     let (not_run, to_run): (Vec<_>, Vec<_>) =
         tests.into_iter().partition(|test| ledger.entries.get(test).is_some_and(Entry::is_not_run));
     let mut expected: Results = match options.peer {
-        PeerKind::Leasehold => {
+        PeerKind::Leasehold | PeerKind::LeaseholdGlommio => {
             ledger.entries.iter().map(|(test, entry)| (test.clone(), entry.expected)).collect()
         }
         PeerKind::Smbd => samba.clone(),
@@ -163,13 +163,13 @@ pub fn run(options: &Options) -> Result<Totals> {
         elapsed: started.elapsed(),
     });
     if options.write_ledger {
-        ensure!(options.peer == PeerKind::Leasehold, "the ledger is about leasehold, not about smbd");
+        ensure!(options.peer.is_ours(), "the ledger is about leasehold, not about smbd");
         ledger.updated(&results, |test| options.selects(test)).save()?;
         println!("wrote the ledger");
         return Ok(Totals { passed: report::passes(&results), failed: failures });
     }
     let mut totals = check(&results, &again, &expected);
-    if options.peer == PeerKind::Leasehold {
+    if options.peer.is_ours() {
         failures.extend(ledger.problems(&listed));
     }
     totals.failed.extend(failures);

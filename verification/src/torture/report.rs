@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Ledger, Options, Outcome, Results};
-use crate::peer::PeerKind;
 
 /// Everything a report is made of.
 pub(super) struct Run<'a> {
@@ -68,7 +67,7 @@ fn print_suites(run: &Run<'_>) {
 fn by_reason<'r>(run: &'r Run<'_>, tests: &[&'r String]) -> BTreeMap<&'r str, Vec<&'r str>> {
     let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for test in tests {
-        let entry = run.ledger.entries.get(*test).filter(|_| run.options.peer == PeerKind::Leasehold);
+        let entry = run.ledger.entries.get(*test).filter(|_| run.options.peer.is_ours());
         let reason = entry.map_or("-", |entry| entry.reason.as_str());
         reasons.entry(reason).or_default().push(test.strip_prefix("smb2.").unwrap_or(test));
     }

@@ -1,6 +1,14 @@
 //! The table of locks against the algorithm of MS-FSA 2.1.4.10 as it is written, and the rules of its own.
 
+use smb_proto::command::create::ShareAccess;
+
 use super::*;
+use crate::file::Link;
+use crate::file::ask::Behind;
+use crate::file::caching::CacheKey;
+use crate::file::permit::UnderPermit;
+use crate::ids::{ConnectionId, FileNumber, MessageId, SessionId, ShardId, Token};
+use crate::message::Asker;
 
 const OWN: OpenId = OpenId(1);
 const OTHER: OpenId = OpenId(2);
@@ -230,4 +238,154 @@ fn thousands_of_locks_are_found_without_a_scan() {
         assert!(table.unlock(OWN, range(number * 4, 2)));
     }
     assert!(table.is_empty());
+}
+
+/// A file with these opens, which may read and write unasked.
+fn file_with(opens: &[OpenId]) -> File {
+    let mut file = File::default();
+    for open in opens {
+        let grant = Grant {
+            stream: Name::default(),
+            access: smb_proto::access::AccessMask::READ_DATA,
+            share: ShareAccess::ALL,
+            link: Link { parent: FileNumber(1), name: Name::from("A") },
+            delete_on_close: false,
+            session: SessionId(open.0),
+            key: CacheKey::Open(*open),
+            permit: Permit::ALL,
+            draining: 0,
+            in_flight: BTreeMap::new(),
+        };
+        file.grants.insert(*open, grant);
+    }
+    file
+}
+
+fn asker(number: u32) -> Asker {
+    Asker { shard: ShardId(0), token: Token { slot: number, generation: 0 } }
+}
+
+fn behind(number: u64) -> Behind {
+    Behind { connection: ConnectionId::new(ShardId(0), 1), message: MessageId(number) }
+}
+
+/// Asks; what that leads to.
+fn ask(file: &mut File, number: u32, ask: FileAsk) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    file.take(ask, asker(number), &mut effects);
+    file.check_invariants();
+    effects
+}
+
+fn ask_lock(open: OpenId, number: u32, lock: Lock) -> FileAsk {
+    let (locks, behind) = (vec![lock], behind(number.into()));
+    FileAsk::Lock { open, locks, on_conflict: OnConflict::Wait, most: 9, behind }
+}
+
+fn ask_read(open: OpenId, number: u32, offset: u64, holds: bool) -> FileAsk {
+    let access = Access::new(offset, 1, false);
+    FileAsk::Check { open, cause: Cause::Read, access, holds, behind: behind(number.into()) }
+}
+
+fn granted(number: u32) -> Effect {
+    Effect::Answer(asker(number), Answer::Granted)
+}
+
+const THIRD: OpenId = OpenId(3);
+
+#[test]
+fn each_permit_taken_back_is_confirmed_for_itself() {
+    let mut file = file_with(&[OWN, OTHER, THIRD]);
+    let restrict = |permit| Effect::Restrict(SessionId(3), THIRD, permit);
+    let first = ask(&mut file, 1, ask_lock(OWN, 1, lock(0, 1, false)));
+    assert!(first.contains(&restrict(Permit::READ)), "{first:?}");
+    let second = ask(&mut file, 2, ask_lock(OTHER, 2, lock(8, 1, true)));
+    assert!(second.contains(&restrict(Permit::default())), "{second:?}");
+    for open in [OWN, OTHER] {
+        ask(&mut file, 9, FileAsk::Drained { open });
+    }
+    ask(&mut file, 9, FileAsk::Drained { open: OWN });
+    // The third confirms that it writes no more. That it reads no more it has not said.
+    let effects = ask(&mut file, 9, FileAsk::Drained { open: THIRD });
+    assert!(!effects.contains(&granted(2)), "{effects:?}");
+    let effects = ask(&mut file, 9, FileAsk::Drained { open: THIRD });
+    assert!(effects.contains(&granted(1)) && effects.contains(&granted(2)), "{effects:?}");
+}
+
+#[test]
+fn a_permit_that_is_taken_back_is_not_given_before_the_lock_is_granted() {
+    let mut file = file_with(&[OWN, OTHER]);
+    ask(&mut file, 1, ask_lock(OWN, 1, lock(0, 10, true)));
+    ask(&mut file, 9, FileAsk::Drained { open: OTHER });
+    assert!(file.waiting.is_empty(), "it is granted");
+    let effects = ask(&mut file, 2, ask_read(OTHER, 2, 50, false));
+    assert_eq!(effects, [Effect::Answer(asker(2), Answer::Checked { permit: Permit::default() })]);
+    // The next lock waits for that read.
+    assert!(ask(&mut file, 3, ask_lock(OWN, 3, lock(50, 10, true))).is_empty());
+    ask(&mut file, 9, FileAsk::Unlock { open: OWN, ranges: vec![range(0, 10)] });
+    let effects = ask(&mut file, 4, ask_read(OTHER, 4, 90, false));
+    assert_eq!(effects, [Effect::Answer(asker(4), Answer::Checked { permit: Permit::default() })]);
+    let effects = ask(&mut file, 9, FileAsk::Done { open: OTHER, access: Access::new(50, 1, false) });
+    assert!(effects.contains(&granted(3)), "it does not wait for the other read: {effects:?}");
+}
+
+#[test]
+fn a_request_that_holds_something_does_not_wait_for_a_lock_that_waits_for_it() {
+    let mut file = file_with(&[OWN, OTHER]);
+    ask(&mut file, 1, ask_lock(OWN, 1, lock(0, 1, true)));
+    ask(&mut file, 9, FileAsk::Drained { open: OTHER });
+    ask(&mut file, 2, ask_read(OTHER, 2, 50, false));
+    ask(&mut file, 3, ask_lock(OWN, 3, lock(50, 10, true)));
+    assert!(ask(&mut file, 4, ask_read(OTHER, 4, 55, false)).is_empty(), "this one has nothing to lose");
+    let effects = ask(&mut file, 5, ask_read(OTHER, 5, 55, true));
+    assert_eq!(effects, [Effect::Answer(asker(5), Answer::Checked { permit: Permit::default() })]);
+    for offset in [50, 55] {
+        ask(&mut file, 9, FileAsk::Done { open: OTHER, access: Access::new(offset, 1, false) });
+    }
+    assert!(file.waiting.is_empty() && file.locks.any(&Name::default()));
+}
+
+#[test]
+fn a_lock_that_is_given_up_lets_go_of_what_waits_for_it() {
+    let mut file = file_with(&[OWN, OTHER]);
+    ask(&mut file, 1, ask_lock(OWN, 1, lock(0, 10, true)));
+    assert!(ask(&mut file, 2, ask_read(OTHER, 2, 5, false)).is_empty());
+    let effects = ask(&mut file, 9, FileAsk::Withdraw { behind: behind(1), status: NtStatus::CANCELLED });
+    assert!(effects.contains(&Effect::Answer(asker(1), Answer::Refused(NtStatus::CANCELLED))));
+    let let_through =
+        |effect: &Effect| matches!(effect, Effect::Answer(to, Answer::Checked { .. }) if *to == asker(2));
+    assert!(effects.iter().any(let_through), "{effects:?}");
+}
+
+#[test]
+fn a_stream_that_is_renamed_keeps_its_locks() {
+    let mut file = file_with(&[OWN, OTHER]);
+    for grant in file.grants.values_mut() {
+        grant.stream = Name::from("S");
+    }
+    ask(&mut file, 1, ask_lock(OWN, 1, lock(0, 10, true)));
+    ask(&mut file, 9, FileAsk::Drained { open: OTHER });
+    let stream = Name::from("T");
+    ask(&mut file, 9, FileAsk::BeginStreamRename { open: OWN, stream: stream.clone() });
+    ask(&mut file, 9, FileAsk::EndStreamRename { open: OWN, stream, done: true });
+    let effects = ask(&mut file, 2, ask_read(OTHER, 2, 5, false));
+    assert_eq!(effects, [Effect::Answer(asker(2), Answer::Refused(NtStatus::FILE_LOCK_CONFLICT))]);
+    ask(&mut file, 9, FileAsk::Close { open: OWN });
+    assert!(!file.locks.any(&Name::from("T")));
+}
+
+#[test]
+fn only_io_of_the_kind_that_is_taken_back_is_waited_for() {
+    let mut under = UnderPermit::default();
+    under.begin(false);
+    under.begin(true);
+    under.restricted();
+    assert_eq!(under.drained(Permit::READ), 0, "a write is under way");
+    under.end(true);
+    assert_eq!(under.drained(Permit::READ), 1, "reads may go on for ever");
+    under.restricted();
+    under.restricted();
+    assert_eq!(under.drained(Permit::default()), 0);
+    under.end(false);
+    assert_eq!(under.drained(Permit::default()), 2);
 }

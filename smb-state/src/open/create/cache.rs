@@ -1,5 +1,6 @@
 //! What a CREATE asks to cache, and what it breaks (MS-SMB2 3.3.5.9, 3.3.5.9.8, 3.3.5.9.11).
 
+use smb_proto::NtStatus;
 use smb_proto::command::negotiate::Dialect;
 use smb_proto::command::oplock_break::OplockLevel;
 use smb_proto::create_context::{
@@ -64,7 +65,7 @@ impl Creating {
     pub(super) fn directory_to_cache(&self, object: &Object) -> Option<FileKey> {
         let is_directory = object.attributes.kind == Kind::Directory;
         (is_directory && self.want_of(object) != Want::Nothing)
-            .then(|| FileKey { volume: self.requester.volume, number: object.attributes.number })
+            .then_some(FileKey { volume: self.requester.volume, number: object.attributes.number })
     }
 
     pub(crate) fn want(&self) -> Want {
@@ -115,5 +116,12 @@ impl Creating {
         let super::Stage::AskingFile { object, .. } = &self.stage else { return None };
         let file = FileKey { volume: self.requester.volume, number: object.attributes.number };
         Some((file, self.origin, self.open))
+    }
+
+    /// It is not to wait for a client from now on, if this is concerned.
+    pub(crate) fn give_up(&mut self, status: NtStatus, concerned: impl Fn(&Origin, OpenId) -> bool) {
+        if concerned(&self.origin, self.open) {
+            self.given_up = Some(status);
+        }
     }
 }

@@ -84,6 +84,10 @@ pub(crate) struct Creating {
     /// The directory that it asks to cache, and the shards that know.
     caches: Option<(FileKey, u16)>,
     tries: u8,
+    /// Its lease's key was in use when its name was not: it looked for the name again.
+    looked_again: bool,
+    /// It was cancelled, or its session or tree connect ends: it does not wait for a client any more.
+    given_up: Option<NtStatus>,
     action: CreateAction,
     stage: Stage,
 }
@@ -185,6 +189,8 @@ impl Shard {
             claimed: false,
             caches: None,
             tries: 0,
+            looked_again: false,
+            given_up: None,
             action: CreateAction::OPENED,
             stage: Stage::Resolving,
             request,
@@ -358,15 +364,16 @@ impl Shard {
             behind: creating.origin.behind(),
         };
         creating.stage = Stage::AskingFile { object, reserved };
+        let (behind, given_up) = (creating.origin.behind(), creating.given_up);
         let asker = self.wait(Wait::Create(creating));
         turn.post(Address::File(file), Message::AskFile(ask, asker));
+        if let Some(status) = given_up {
+            let ask = FileAsk::Withdraw { behind, status };
+            turn.post(Address::File(file), Message::AskFile(ask, self.nobody()));
+        }
     }
 
     /// A machine answered a CREATE's stage.
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "an answer to another question is a bug, whichever it is"
-    )]
     pub(crate) fn on_create_answer(
         &mut self,
         mut creating: Box<Creating>,
@@ -393,6 +400,12 @@ impl Shard {
             (Stage::CheckingLease { parent }, Answer::LeasedFile(None)) => {
                 self.reserve(creating, parent, turn);
             }
+            (Stage::CheckingLease { parent }, Answer::LeasedFile(Some(_))) if !creating.looked_again => {
+                // Another CREATE of the client under the same key may have made the file meanwhile.
+                creating.looked_again = true;
+                self.forget_handle(parent.handle, creating.requester.clone(), turn);
+                self.resolve(creating, turn);
+            }
             (Stage::CheckingLease { parent }, Answer::LeasedFile(Some(_))) => {
                 creating.stage = Stage::CheckingLease { parent };
                 self.fail_create(creating, NtStatus::INVALID_PARAMETER, turn);
@@ -415,7 +428,7 @@ impl Shard {
             (Stage::AskingFile { object, reserved }, Answer::Opened { cached, permit }) => {
                 creating.cached = *cached;
                 if let Some(open) = self.opens.get_mut(&creating.open) {
-                    open.permit = *permit;
+                    (open.permit, open.granted) = (*permit, true);
                 }
                 self.on_file_opened(creating, object, reserved, turn);
             }
@@ -518,6 +531,9 @@ impl Shard {
             session.state != crate::session::State::Ending
                 && session.trees.get(&creating.origin.tree).is_some_and(|tree| !tree.is_ending())
         });
+        if !alive {
+            self.lose_grant(creating.origin.session, creating.open, turn);
+        }
         let Some(open) = self.opens.get_mut(&creating.open) else { return };
         open.state = if alive { State::Ready } else { State::Closing(super::close::no_closers()) };
         open.file = FileKey { volume: creating.requester.volume, number: object.attributes.number };
@@ -545,7 +561,7 @@ impl Shard {
                 open: Some(file_id),
                 spent: None,
             });
-            self.tell_held_breaks(held, turn);
+            self.tell_held_breaks(origin.session, held, turn);
         } else {
             let status = NtStatus::USER_SESSION_DELETED;
             let origin = creating.origin;
@@ -563,6 +579,7 @@ impl Shard {
         let file = FileKey { volume: creating.requester.volume, number: object.attributes.number };
         let ask = FileAsk::Abandon { open: creating.open };
         turn.post(Address::File(file), Message::AskFile(ask, self.nobody()));
+        self.lose_grant(creating.origin.session, creating.open, turn);
     }
 
     /// Ends a CREATE that failed: gives back what its stage holds, then answers.
@@ -593,10 +610,9 @@ impl Shard {
             }
         }
         self.leave_lease(&mut creating, turn);
-        let held = self.opens.remove(&creating.open).map(|open| open.held_breaks).unwrap_or_default();
+        self.opens.remove(&creating.open);
         let origin = creating.origin;
         turn.finish(Finished { origin, status, body: Body::Error, open: None, spent: None });
-        self.tell_held_breaks(held, turn);
         self.open_is_gone(origin.session, origin.tree, creating.open, turn);
     }
 }
@@ -674,6 +690,7 @@ impl Creating {
             wrote: false,
             cached_in: 0,
             break_told: None,
+            granted: false,
             held_breaks: Vec::new(),
             outstanding: Outstanding::default(),
             doomed: false,

@@ -472,7 +472,7 @@ fn breaks(actions: &Actions) -> Vec<(ConnectionId, crate::response::Notification
         .iter()
         .filter_map(|action| {
             if let Action::Output(to, Output::Notify(notification)) = action {
-                return Some((*to, notification.clone()));
+                return Some((*to, *notification));
             }
             None
         })
@@ -493,7 +493,7 @@ fn a_break_that_was_told_on_a_lost_channel_is_told_again() {
     let [(first, notification)] = told.as_slice() else { panic!("{told:?}") };
     assert_eq!(*first, FIRST);
     let again = pair.step(FIRST.shard(), Event::Disconnected { connection: FIRST });
-    assert_eq!(breaks(&again), [(SECOND, notification.clone())]);
+    assert_eq!(breaks(&again), [(SECOND, *notification)]);
     let acknowledgment = smb_proto::command::oplock_break::OplockBreak {
         oplock_level: OplockLevel::NONE,
         file_id: create.file_id,

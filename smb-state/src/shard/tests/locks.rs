@@ -2,6 +2,7 @@
 
 use smb_proto::command::ioctl::{CopyChunk, CopyChunkRequest, FsctlCode, ResumeKey};
 use smb_proto::command::lock::{self, LockElement, LockFlags, LockSequence};
+use smb_proto::fscc::fsctl::Range;
 
 use super::*;
 use crate::connection::Phase;
@@ -98,9 +99,10 @@ fn a_lock_is_in_the_way_of_others_until_it_is_unlocked() {
     assert_eq!(world.status(lock(other, 19, 5, SHARED.with(FAIL))), NtStatus::LOCK_NOT_GRANTED);
     for free in [read(other, 20, 1), write(other, 0, 10), read(other, 15, 0), read(one, 10, 10)] {
         let (token, op) = submitted(&world.send(free));
-        let reply = match op {
-            StorageOp::Write { length, .. } => StorageReply::Written { length },
-            _ => StorageReply::Read { buffer: BufferId(3), length: 1 },
+        let reply = if let StorageOp::Write { length, .. } = op {
+            StorageReply::Written { length }
+        } else {
+            StorageReply::Read { buffer: BufferId(3), length: 1 }
         };
         assert_eq!(response(&world.answer(token, reply)).status, NtStatus::SUCCESS);
     }
@@ -294,6 +296,18 @@ fn an_open_has_so_many_locks_and_no_more() {
 }
 
 #[test]
+fn so_many_locks_wait_and_no_more() {
+    let (mut world, one, other) = two_opens();
+    let limits = Limits { async_requests_per_connection_max: 1, ..world.shard.limits };
+    world.step(Event::Admin(crate::event::Admin::Limits(limits)));
+    assert_eq!(world.status(lock(one, 0, 10, EXCLUSIVE)), NtStatus::SUCCESS);
+    world.send_waiting(lock(other, 0, 1, EXCLUSIVE));
+    assert_eq!(world.status(lock(other, 2, 1, EXCLUSIVE)), NtStatus::INSUFFICIENT_RESOURCES);
+    let actions = world.send(lock(one, 0, 10, UNLOCK));
+    assert_eq!(responses(&actions).len(), 2, "one has waited: {actions:?}");
+}
+
+#[test]
 fn nothing_waits_in_the_middle_of_a_compound() {
     let (mut world, one, other) = two_opens();
     assert_eq!(world.status(lock(one, 0, 10, EXCLUSIVE)), NtStatus::SUCCESS);
@@ -336,6 +350,26 @@ fn a_lock_that_is_sent_again_takes_effect_once() {
         assert_eq!(world.status(sequence(1, index, UNLOCK)), NtStatus::SUCCESS);
         assert_eq!(world.status(sequence(1, index, UNLOCK)), NtStatus::RANGE_NOT_LOCKED, "not in use");
     }
+}
+
+#[test]
+fn a_lock_that_is_sent_again_while_it_waits_is_not_taken_twice() {
+    let (mut world, one, other) = two_opens();
+    let connection = world.shard.connections.get_mut(&CONNECTION).unwrap();
+    let Phase::Ready(negotiated) = &mut connection.phase else { panic!("not negotiated") };
+    negotiated.terms.multi_channel = true;
+    let sequence = |number, index| {
+        let lock_sequence = LockSequence::new(number, index);
+        Command::Lock(lock::Request { lock_sequence, file_id: other, locks: vec![element(0, 1, EXCLUSIVE)] })
+    };
+    assert_eq!(world.status(lock(one, 0, 10, EXCLUSIVE)), NtStatus::SUCCESS);
+    let waiting = world.send_waiting(sequence(1, 1));
+    assert_eq!(world.status(sequence(1, 1)), NtStatus::FILE_NOT_AVAILABLE);
+    let actions = world.send(lock(one, 0, 10, UNLOCK));
+    assert_eq!(ended(&actions)[1..], [(waiting, NtStatus::SUCCESS)]);
+    assert_eq!(world.status(sequence(1, 1)), NtStatus::SUCCESS, "it is known by now");
+    assert_eq!(world.status(lock(other, 0, 1, UNLOCK)), NtStatus::SUCCESS);
+    assert_eq!(world.status(lock(other, 0, 1, UNLOCK)), NtStatus::RANGE_NOT_LOCKED, "once");
 }
 
 #[test]
@@ -396,4 +430,33 @@ fn a_copy_stops_at_the_chunk_that_is_locked() {
     assert_eq!(bytes[..4], [1, 0, 0, 0], "one chunk was written");
     assert_eq!(world.status(lock(other, 10, 10, UNLOCK)), NtStatus::SUCCESS);
     assert!(!world.close_open(source).is_empty(), "nothing is left outstanding");
+}
+
+#[test]
+fn what_is_locked_is_neither_zeroed_nor_trimmed() {
+    let (mut world, one, other) = two_opens();
+    for open in world.shard.opens.values_mut() {
+        open.caps.sparse = true;
+    }
+    assert_eq!(world.status(lock(one, 5000, 10, SHARED)), NtStatus::SUCCESS);
+    let control = |code: FsctlCode, input: IoctlInput| {
+        Command::Ioctl(Box::new(Ioctl {
+            code,
+            file_id: other,
+            is_fsctl: true,
+            input_length: 16,
+            input_max: 0,
+            output_max: 0,
+            input,
+        }))
+    };
+    let zero = |offset, beyond| control(FsctlCode::SET_ZERO_DATA, IoctlInput::ZeroData(offset, beyond));
+    let trim = |file_offset, length| {
+        let ranges = vec![Range { file_offset, length }];
+        control(FsctlCode::FILE_LEVEL_TRIM, IoctlInput::Trim(ranges))
+    };
+    assert_eq!(world.status(zero(4096, 5001)), NtStatus::FILE_LOCK_CONFLICT);
+    assert_eq!(world.status(trim(0, 8192)), NtStatus::FILE_LOCK_CONFLICT);
+    submitted(&world.send(zero(4096, 5000)));
+    submitted(&world.send(trim(0, 4096)));
 }

@@ -6,6 +6,7 @@ use smb_proto::fscc::notify::{self, Action as Happened};
 
 use super::*;
 use crate::request::Write;
+use crate::storage::{LocalChange, LocalNews};
 
 const NAMES: CompletionFilter = CompletionFilter::FILE_NAME.with(CompletionFilter::DIR_NAME);
 const ALL: CompletionFilter = CompletionFilter::VALID_MASK;
@@ -380,4 +381,86 @@ fn watches_are_bounded() {
     world.step(Event::Admin(crate::event::Admin::Limits(limits)));
     let actions = world.send(notify_request(two, NAMES, false, 1000));
     assert_eq!(response(&actions).status, NtStatus::INSUFFICIENT_RESOURCES);
+}
+
+fn locally_watched() -> World {
+    let mut config = config();
+    for share in &mut config.shares {
+        share.caps.local_changes = true;
+    }
+    World::with(config).connected()
+}
+
+fn local(action: Happened, name: &str, filter: CompletionFilter) -> LocalChange {
+    LocalChange { change: notify::Change { action, name: Name::from(name) }, filter }
+}
+
+#[test]
+fn what_local_processes_change_is_told() {
+    let mut world = locally_watched();
+    let directory = world.open_directory();
+    let actions = world.send(notify_request(directory, NAMES, true, 1000));
+    assert!(responses(&actions).is_empty(), "nothing may be missed once the client hears that it waits");
+    let (token, op) = submitted(&actions);
+    assert_eq!(op, StorageOp::Watch { handle: Handle(DIRECTORY * 10), tree: true });
+    let actions = world.answer(token, StorageReply::Changed(LocalNews::Changes(Vec::new())));
+    assert_eq!(response(&actions).status, NtStatus::PENDING);
+    let (token, _) = submitted(&actions);
+    let changes = vec![
+        local(Happened::MODIFIED, "a", CompletionFilter::SIZE),
+        local(Happened::ADDED, r"sub\b", CompletionFilter::FILE_NAME),
+    ];
+    let actions = world.answer(token, StorageReply::Changed(LocalNews::Changes(changes)));
+    assert_eq!(told(&actions), one(Happened::ADDED, r"sub\b"));
+    let (token, op) = submitted(&actions);
+    assert!(matches!(op, StorageOp::Watch { .. }), "it goes on");
+    let actions = world.answer(token, StorageReply::Changed(LocalNews::Overflow));
+    let (token, _) = submitted(&actions);
+    let answer = world.send(notify_request(directory, NAMES, true, 1000));
+    assert_eq!(response(&answer).status, NtStatus::NOTIFY_ENUM_DIR);
+    // The close waits for storage.
+    let actions = world.send(close_request(directory));
+    let (unwatch, op) = submitted(&actions);
+    assert_eq!(op, StorageOp::Unwatch { handle: Handle(DIRECTORY * 10) });
+    assert!(responses(&actions).is_empty());
+    assert!(world.answer(unwatch, StorageReply::Done).is_empty());
+    let (close, op) = submitted(&world.answer(token, StorageReply::Done));
+    assert_eq!(op, StorageOp::Close { handle: Handle(DIRECTORY * 10) });
+    assert_eq!(response(&world.answer(close, StorageReply::Done)).status, NtStatus::SUCCESS);
+    assert!(world.shard.waits.is_empty());
+}
+
+#[test]
+fn a_directory_that_a_local_process_removes_ends_its_watch() {
+    let mut world = locally_watched();
+    let directory = world.open_directory();
+    let (token, _) = submitted(&world.send(notify_request(directory, NAMES, false, 1000)));
+    let listens = StorageReply::Changed(LocalNews::Changes(Vec::new()));
+    let (token, _) = submitted(&world.answer(token, listens));
+    let actions = world.answer(token, StorageReply::Changed(LocalNews::Gone));
+    assert_eq!(response(&actions).status, NtStatus::DELETE_PENDING);
+    assert!(submits(&actions).is_empty());
+    let (close, op) = submitted(&world.send(close_request(directory)));
+    assert!(matches!(op, StorageOp::Close { .. }));
+    world.answer(close, StorageReply::Done);
+    assert!(world.shard.waits.is_empty() && world.shard.opens.is_empty());
+}
+
+#[test]
+fn a_close_before_storage_listens_leaves_nothing() {
+    let mut world = locally_watched();
+    let directory = world.open_directory();
+    let (token, _) = submitted(&world.send(notify_request(directory, NAMES, false, 1000)));
+    let actions = world.send(close_request(directory));
+    assert_eq!(response(&actions).status, NtStatus::NOTIFY_CLEANUP);
+    let listens = StorageReply::Changed(LocalNews::Changes(Vec::new()));
+    let actions = world.answer(token, listens);
+    let asked = submits(&actions);
+    let [(unwatch, StorageOp::Unwatch { .. }), (close, StorageOp::Close { .. })] = asked.as_slice() else {
+        panic!("{actions:?}")
+    };
+    world.answer(*unwatch, StorageReply::Done);
+    assert_eq!(response(&world.answer(*close, StorageReply::Done)).status, NtStatus::SUCCESS);
+    assert!(world.shard.waits.is_empty() && world.shard.opens.is_empty());
+    assert_eq!(world.shard.holdings().watches, (0, 0));
 }

@@ -145,6 +145,10 @@ impl Storage {
                 self.write(handle, None, &buffer)?;
                 self.read(handle, 0, length_max)
             }
+            StorageOp::Watch { handle, .. } | StorageOp::Unwatch { handle } => {
+                self.pinned(handle)?;
+                Err(NtStatus::INVALID_DEVICE_REQUEST)
+            }
             StorageOp::Flush { handle } => self.pinned(handle).map(|_| StorageReply::Done),
             StorageOp::SetAttributes { handle, set } => {
                 let (number, ..) = self.node(handle)?;

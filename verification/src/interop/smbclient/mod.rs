@@ -166,6 +166,22 @@ impl<'a> Bench<'a> {
     }
 }
 
+/// Runs the cases with these names in one dialect and protection.
+pub(super) fn run_cases(
+    site: &Site,
+    configuration: &Path,
+    (dialect, protection): (&'static str, Protection),
+    names: &[&str],
+) -> Result<()> {
+    let client = Client { dialect, protection, ..Client::new(site, configuration, site.directory()) };
+    for name in names {
+        let case = cases::ALL.iter().find(|case| case.name == *name).context("no such case")?;
+        let directory = format!("{dialect}-{}-{}", protection.word(), name.replace(' ', "-"));
+        (case.run)(&Bench::new(&client, &directory)?).with_context(|| directory)?;
+    }
+    Ok(())
+}
+
 /// Every case in every dialect and protection.
 pub(super) fn checks<'a>(site: &'a Site, configuration: &'a Path) -> Vec<Check<'a>> {
     let mut checks = Vec::new();

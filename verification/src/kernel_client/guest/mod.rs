@@ -6,6 +6,7 @@ mod data;
 mod fsx;
 mod names;
 mod pairs;
+mod sharing;
 mod storm;
 
 use std::fmt::Write as _;
@@ -104,6 +105,9 @@ const CHECKS: &[(&str, Check)] = &[
     ("extended attributes", data::extended_attributes),
     ("two clients on one file", pairs::two_clients),
     ("locks between two clients", pairs::locks),
+    ("caches of two clients", sharing::coherent_caches),
+    ("byte ranges between two clients", sharing::byte_ranges),
+    ("changes by another client", sharing::told_of_changes),
     ("random reads, writes and truncations, cached", fsx_cached),
     ("random reads, writes and truncations, direct", fsx_direct),
     ("namespace storm", storm_of_two_clients),

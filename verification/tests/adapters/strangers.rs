@@ -1,71 +1,19 @@
 //! A server as its peers see it: what connections may cost, and what is left when it stops.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::sync::Arc;
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use runtime_tokio::{Bounds, Server, ServerConfig, ServerHandle};
-use smb_proto::auth::AcceptorConfig;
+use runtime::{Bounds, Cores, Running};
 use smb_proto::command::echo;
 use smb_proto::command::negotiate::{self, Dialect};
-use smb_proto::crypto::{CipherAlgorithm, Portable, SigningAlgorithm};
 use smb_proto::header::{CommandCode, Flags, Header, Routing};
 use smb_proto::{NtStatus, frame};
-use smb_state::config::{Config, Encryption, Limits};
-use smb_state::endpoint::surroundings::{Lookup, Users};
-use smb_state::event::{Identity, Peer};
-use storage::table::VolumeTable;
+use smb_state::config::Limits;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::{PATIENCE, Start, config, wait_until};
 
-struct Nobody;
-
-impl Users for Nobody {
-    fn look_up(&self, _: &str, _: &str, _: Peer) -> Lookup {
-        Lookup::Unknown
-    }
-
-    fn record(&self, _: &str, _: Peer, _: bool) {}
-
-    fn anonymous(&self) -> Option<Identity> {
-        None
-    }
-}
-
-fn start(limits: Limits, bounds: Bounds) -> ServerHandle {
-    let core = Config {
-        server_guid: [1; 16],
-        incarnation: 1,
-        shards: 2,
-        dialects: (Dialect::SMB_2_0_2, Dialect::SMB_3_1_1),
-        signers: vec![SigningAlgorithm::AesGmac],
-        ciphers: vec![CipherAlgorithm::Aes128Gcm],
-        signing_required: true,
-        encryption: Encryption::Possible,
-        limits,
-        shares: Vec::new(),
-        interfaces: Vec::new(),
-    };
-    Server::start(ServerConfig {
-        listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
-        core,
-        names: AcceptorConfig {
-            netbios_computer: "TEST".into(),
-            netbios_domain: "TEST".into(),
-            dns_computer: "test".into(),
-            dns_domain: "test".into(),
-        },
-        volumes: Arc::new(VolumeTable::new()),
-        users: Arc::new(Nobody),
-        provider: Arc::new(Portable),
-        cores: 2,
-        bounds,
-    })
-    .unwrap()
-}
-
-fn connect(server: &ServerHandle) -> TcpStream {
+fn connect(server: &dyn Running) -> TcpStream {
     let stream = TcpStream::connect(server.addresses()[0]).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream
@@ -120,20 +68,11 @@ fn assert_closed(mut stream: TcpStream) {
     }
 }
 
-fn wait_until(what: &str, done: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < PATIENCE, "{what} did not happen");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
-#[test]
-fn requests_are_answered_however_they_are_cut() {
-    let server = start(Limits::default(), Bounds::default());
+pub(crate) fn requests_are_answered_however_they_are_cut(start: Start) {
+    let server = start(config(Limits::default(), Bounds::default())).unwrap();
     let frame = negotiate_frame();
     for step in [1, 3, 50, frame.len()] {
-        let mut stream = connect(&server);
+        let mut stream = connect(&*server);
         stream.set_nodelay(true).unwrap();
         for chunk in frame.chunks(step) {
             stream.write_all(chunk).unwrap();
@@ -141,6 +80,8 @@ fn requests_are_answered_however_they_are_cut() {
         let message = read_frame(&mut stream);
         let header = Header::parse(&message).unwrap();
         assert_eq!((header.status, header.command), (NtStatus::SUCCESS, CommandCode::Negotiate.code()));
+        // A client that checks signatures over its own form of the header has 0 where nothing is (MS-SMB2 2.2.1.2).
+        assert_eq!(header.routing, Routing::Sync { process_id: 0, tree_id: 0 });
     }
     let metrics = server.metrics();
     assert_eq!((metrics.connections_accepted, metrics.requests), (4, 4));
@@ -149,25 +90,44 @@ fn requests_are_answered_however_they_are_cut() {
     assert_eq!(server.shutdown(PATIENCE), Default::default());
 }
 
-#[test]
-fn what_is_no_frame_ends_the_connection() {
-    let server = start(Limits::default(), Bounds::default());
+/// A client that writes the length and the message apart and leaves Nagle's algorithm on, as some do. Without an
+/// acknowledgement of the length at once, each request takes the 40 ms that the kernel waits with it.
+pub(crate) fn a_client_that_sends_the_length_apart_does_not_wait(start: Start) {
+    const EXCHANGES: u64 = 50;
+    let server = start(config(Limits::default(), Bounds::default())).unwrap();
+    let mut stream = connect(&*server);
+    let mut exchange = |frame: &[u8]| {
+        stream.write_all(&frame[..4]).unwrap();
+        stream.write_all(&frame[4..]).unwrap();
+        read_frame(&mut stream);
+    };
+    exchange(&negotiate_frame());
+    let begin = Instant::now();
+    for message_id in 1..=EXCHANGES {
+        exchange(&frame_of(CommandCode::Echo, message_id, |out| echo::Request.emit(out)));
+    }
+    let each = begin.elapsed() / u32::try_from(EXCHANGES).unwrap();
+    assert!(each < Duration::from_millis(20), "{each:?} each");
+    assert_eq!(server.shutdown(PATIENCE), Default::default());
+}
+
+pub(crate) fn what_is_no_frame_ends_the_connection(start: Start) {
+    let server = start(config(Limits::default(), Bounds::default())).unwrap();
     for garbage in
         [&[0x81, 0, 0, 4, 1, 2, 3, 4][..], &[0, 0xFF, 0xFF, 0xFF], &[0, 0, 0, 4, b'G', b'E', b'T', b' ']]
     {
-        let mut stream = connect(&server);
+        let mut stream = connect(&*server);
         stream.write_all(garbage).unwrap();
         assert_closed(stream);
     }
     assert_eq!(server.shutdown(PATIENCE), Default::default());
 }
 
-#[test]
-fn a_peer_that_does_not_authenticate_is_not_kept() {
+pub(crate) fn a_peer_that_does_not_authenticate_is_not_kept(start: Start) {
     let limits = Limits { authentication_timeout_ms: 100, ..Limits::default() };
-    let server = start(limits, Bounds::default());
-    let silent = connect(&server);
-    let mut negotiated = connect(&server);
+    let server = start(config(limits, Bounds::default())).unwrap();
+    let silent = connect(&*server);
+    let mut negotiated = connect(&*server);
     negotiated.write_all(&negotiate_frame()).unwrap();
     read_frame(&mut negotiated);
     assert_closed(silent);
@@ -175,24 +135,27 @@ fn a_peer_that_does_not_authenticate_is_not_kept() {
     assert_eq!(server.shutdown(PATIENCE), Default::default());
 }
 
-#[test]
-fn strangers_share_a_bound_on_memory() {
+pub(crate) fn strangers_share_a_bound_on_memory(start: Start) {
     let bounds = Bounds { unauthenticated_bytes_max: 64 << 10, ..Bounds::default() };
-    let server = start(Limits::default(), bounds);
+    let server = start(config(Limits::default(), bounds)).unwrap();
     let part_of_a_frame = [&[0, 0, 0x40, 0][..], &[7; 10_000]].concat();
     let mut streams = Vec::new();
     for _ in 0..20 {
-        let mut stream = connect(&server);
+        let mut stream = connect(&*server);
         stream.write_all(&part_of_a_frame).unwrap();
         streams.push(stream);
         let sent = streams.len() as u64;
-        wait_until("reading", || server.metrics().bytes_received == sent * part_of_a_frame.len() as u64);
+        let begun = Instant::now();
+        while server.metrics().bytes_received != sent * part_of_a_frame.len() as u64 {
+            assert!(begun.elapsed() < PATIENCE, "{sent} peers, {:?}", server.metrics());
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
     wait_until("the refusal of some", || server.metrics().unauthenticated_overflows >= 12);
     assert!(server.metrics().connections_open >= 3, "those within the bound stay");
     drop(streams);
     wait_until("the end of every connection", || server.metrics().connections_open == 0);
-    let mut stream = connect(&server);
+    let mut stream = connect(&*server);
     stream.write_all(&part_of_a_frame).unwrap();
     wait_until("reading", || server.metrics().bytes_received == 21 * part_of_a_frame.len() as u64);
     assert_eq!(server.metrics().connections_open, 1, "the memory of the others is given back");
@@ -200,18 +163,17 @@ fn strangers_share_a_bound_on_memory() {
     assert_eq!(server.shutdown(PATIENCE), Default::default());
 }
 
-#[test]
-fn a_peer_that_takes_nothing_costs_bounded_memory_and_time() {
+pub(crate) fn a_peer_that_takes_nothing_costs_bounded_memory_and_time(start: Start) {
     let bounds =
         Bounds { unsent_max: 64 << 10, write_timeout: Duration::from_millis(300), ..Bounds::default() };
-    let server = start(Limits::default(), bounds);
-    let mut stream = connect(&server);
+    let server = start(config(Limits::default(), bounds)).unwrap();
+    let mut stream = connect(&*server);
     socket2::SockRef::from(&stream).set_recv_buffer_size(4096).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(&negotiate_frame()).unwrap();
     let mut sent = 0_usize;
-    for start in (1..).step_by(100) {
-        let echoes: Vec<u8> = (start..start + 100)
+    for first in (1..).step_by(100) {
+        let echoes: Vec<u8> = (first..first + 100)
             .flat_map(|message_id| frame_of(CommandCode::Echo, message_id, |out| echo::Request.emit(out)))
             .collect();
         if stream.write_all(&echoes).is_err() {
@@ -229,10 +191,9 @@ fn a_peer_that_takes_nothing_costs_bounded_memory_and_time() {
     assert_eq!(server.shutdown(PATIENCE), Default::default());
 }
 
-#[test]
-fn connections_are_spread_over_cores_and_stopping_ends_them() {
-    let server = start(Limits::default(), Bounds::default());
-    let mut streams: Vec<TcpStream> = (0..8).map(|_| connect(&server)).collect();
+pub(crate) fn connections_are_spread_over_cores_and_stopping_ends_them(start: Start) {
+    let server = start(config(Limits::default(), Bounds::default())).unwrap();
+    let mut streams: Vec<TcpStream> = (0..8).map(|_| connect(&*server)).collect();
     for stream in &mut streams {
         stream.write_all(&negotiate_frame()).unwrap();
         read_frame(stream);
@@ -245,12 +206,66 @@ fn connections_are_spread_over_cores_and_stopping_ends_them() {
     assert!(TcpStream::connect(address).is_err());
 }
 
-#[test]
-fn a_dropped_handle_stops_the_server() {
-    let server = start(Limits::default(), Bounds::default());
-    let stream = connect(&server);
+pub(crate) fn a_dropped_handle_stops_the_server(start: Start) {
+    let server = start(config(Limits::default(), Bounds::default())).unwrap();
+    let stream = connect(&*server);
     let address = server.addresses()[0];
     drop(server);
     assert_closed(stream);
     assert!(TcpStream::connect(address).is_err());
+}
+
+/// One connection that always has requests waiting does not keep another of the same core from its answers.
+pub(crate) fn a_flood_leaves_others_their_turn(start: Start) {
+    let mut config = config(Limits::default(), Bounds::default());
+    (config.core.shards, config.cores) = (1, Cores::Count(1));
+    let server = start(config).unwrap();
+    let mut flood = connect(&*server);
+    flood.write_all(&negotiate_frame()).unwrap();
+    read_frame(&mut flood);
+    let mut answers = flood.try_clone().unwrap();
+    let reader =
+        std::thread::spawn(move || while answers.read(&mut [0; 65_536]).is_ok_and(|length| length > 0) {});
+    let writer = std::thread::spawn(move || {
+        // Refused one by one, for want of a session and of credits, until the server ends the connection.
+        for first in (1..).step_by(100) {
+            let echoes: Vec<u8> = (first..first + 100)
+                .flat_map(|message_id| frame_of(CommandCode::Echo, message_id, |out| echo::Request.emit(out)))
+                .collect();
+            if flood.write_all(&echoes).is_err() {
+                return;
+            }
+        }
+    });
+    let begun = Instant::now();
+    for _ in 0..50 {
+        let mut stream = connect(&*server);
+        stream.write_all(&negotiate_frame()).unwrap();
+        read_frame(&mut stream);
+    }
+    assert!(begun.elapsed() < PATIENCE / 2, "{:?} for 50 answers", begun.elapsed());
+    assert_eq!(server.shutdown(Duration::ZERO).buffers, 0);
+    reader.join().unwrap();
+    writer.join().unwrap();
+}
+
+pub(crate) fn a_port_in_use_is_an_error_and_leaves_nothing_behind(start: Start) {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut config = config(Limits::default(), Bounds::default());
+    config.listen.push(taken.local_addr().unwrap());
+    let error = start(config).err().expect("the port is taken");
+    assert_eq!(error.kind(), ErrorKind::AddrInUse);
+}
+
+pub(crate) fn cores_can_be_bound_to_processors_that_exist(start: Start) {
+    let mut absent = config(Limits::default(), Bounds::default());
+    absent.cores = Cores::Pinned(vec![0, 1000]);
+    assert_eq!(start(absent).err().expect("there is no such processor").kind(), ErrorKind::InvalidInput);
+    let mut bound = config(Limits::default(), Bounds::default());
+    bound.cores = Cores::Pinned(vec![0]);
+    let server = start(bound).unwrap();
+    let mut stream = connect(&*server);
+    stream.write_all(&negotiate_frame()).unwrap();
+    read_frame(&mut stream);
+    assert_eq!(server.shutdown(PATIENCE), Default::default());
 }

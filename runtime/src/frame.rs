@@ -12,7 +12,7 @@ const FIRST: usize = 4096;
 
 /// The frame that is arriving.
 #[derive(Default)]
-pub(crate) struct Framer {
+pub struct Framer {
     prefix: [u8; PREFIX_SIZE],
     prefix_len: usize,
     body: Option<Body>,
@@ -25,11 +25,11 @@ struct Body {
 
 /// What a frame may cost.
 #[derive(Clone, Copy)]
-pub(crate) struct Allowance {
+pub struct Allowance {
     /// Bytes of the next frame.
-    pub(crate) frame_max: usize,
+    pub frame_max: usize,
     /// Allocate the whole frame when its length is known.
-    pub(crate) whole: bool,
+    pub whole: bool,
 }
 
 impl Framer {
@@ -37,11 +37,7 @@ impl Framer {
     ///
     /// # Errors
     /// [`Malformed`] when the prefix makes no sense or announces too much; the stream can't be read any further.
-    pub(crate) fn push(
-        &mut self,
-        input: &mut &[u8],
-        allowance: Allowance,
-    ) -> Result<Option<BytesMut>, Malformed> {
+    pub fn push(&mut self, input: &mut &[u8], allowance: Allowance) -> Result<Option<BytesMut>, Malformed> {
         if self.body.is_none() {
             let part = (PREFIX_SIZE - self.prefix_len).min(input.len());
             self.prefix[self.prefix_len..self.prefix_len + part].copy_from_slice(&input[..part]);
@@ -65,7 +61,7 @@ impl Framer {
     }
 
     /// Where the rest of a large frame can be read to directly, and how many bytes of it.
-    pub(crate) fn direct(&mut self, worthwhile: usize) -> Option<(&mut BytesMut, usize)> {
+    pub fn direct(&mut self, worthwhile: usize) -> Option<(&mut BytesMut, usize)> {
         let body = self.body.as_mut()?;
         let missing = body.length - body.bytes.len();
         if missing < worthwhile {
@@ -77,12 +73,17 @@ impl Framer {
     }
 
     /// The frame, if it is complete.
-    pub(crate) fn complete(&mut self) -> Option<BytesMut> {
+    pub fn complete(&mut self) -> Option<BytesMut> {
         self.body.take_if(|body| body.bytes.len() == body.length).map(|body| body.bytes)
     }
 
+    /// Whether a frame has begun to arrive.
+    pub(crate) fn in_frame(&self) -> bool {
+        self.prefix_len > 0 || self.body.is_some()
+    }
+
     /// Bytes of memory held.
-    pub(crate) fn held(&self) -> usize {
+    pub fn held(&self) -> usize {
         self.body.as_ref().map_or(0, |body| body.bytes.capacity())
     }
 }
@@ -132,8 +133,20 @@ mod tests {
                 }
                 assert_eq!(out, frames, "cut every {step} bytes");
                 assert_eq!(framer.held(), 0);
+                assert!(!framer.in_frame());
             }
         }
+    }
+
+    #[test]
+    fn a_frame_has_begun_with_its_first_byte() {
+        let mut framer = Framer::default();
+        for byte in [0, 0, 0, 2, 9] {
+            framer.push(&mut &[byte][..], TRUSTED).unwrap();
+            assert!(framer.in_frame());
+        }
+        assert!(framer.push(&mut &[9][..], TRUSTED).unwrap().is_some());
+        assert!(!framer.in_frame());
     }
 
     #[test]

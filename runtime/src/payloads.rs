@@ -8,16 +8,16 @@ use storage::table::{Buffer, BufferTable};
 
 /// Every payload that the core knows by number.
 #[derive(Debug, Default)]
-pub(crate) struct Payloads(BufferTable);
+pub struct Payloads(BufferTable);
 
 impl Payloads {
     /// A number for what a driver answered with.
-    pub(crate) fn insert_payload(&self, payload: Payload) -> BufferId {
+    pub fn insert_payload(&self, payload: Payload) -> BufferId {
         self.0.insert(payload)
     }
 
     /// Payloads that were not given back.
-    pub(crate) fn outstanding(&self) -> usize {
+    pub fn outstanding(&self) -> usize {
         self.0.outstanding()
     }
 }

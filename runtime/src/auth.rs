@@ -7,14 +7,14 @@ use smb_state::action::Output;
 use smb_state::endpoint::surroundings::Surroundings;
 use smb_state::endpoint::{Endpoint, Outbox};
 
-use crate::driver::Hub;
+use crate::common::Common;
 
 /// Carries out one output. Authentication is computed right here: it takes microseconds, and users are in memory.
-pub(crate) fn carry_out(hub: &Hub, endpoint: &mut Endpoint, output: Output, outbox: &mut Outbox) {
+pub fn carry_out(common: &Common, endpoint: &mut Endpoint, output: Output, outbox: &mut Outbox) {
     let mut around = Surroundings {
-        buffers: &hub.buffers,
-        users: &*hub.users,
-        keys: &hub.keys,
+        buffers: &common.buffers,
+        users: &*common.users,
+        keys: &common.keys,
         random: &mut fill_random,
         now: now(),
     };

@@ -24,35 +24,48 @@ pub struct Metrics {
 /// One core's counters, on cache lines of their own.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-pub(crate) struct CoreCounters {
-    pub(crate) accepted: Counter,
-    pub(crate) open: Counter,
-    pub(crate) requests: Counter,
-    pub(crate) received: Counter,
-    pub(crate) sent: Counter,
-    pub(crate) write_timeouts: Counter,
-    pub(crate) unauthenticated_overflows: Counter,
+pub struct CoreCounters {
+    /// Connections accepted.
+    pub accepted: Counter,
+    /// Connections open.
+    pub open: Counter,
+    /// Requests received.
+    pub requests: Counter,
+    /// Bytes received.
+    pub received: Counter,
+    /// Bytes sent.
+    pub sent: Counter,
+    /// Connections closed for taking nothing.
+    pub write_timeouts: Counter,
+    /// Connections closed for want of memory for strangers.
+    pub unauthenticated_overflows: Counter,
 }
 
 /// A number that only informs: no other memory is ordered by it.
 #[derive(Debug, Default)]
-pub(crate) struct Counter(AtomicU64);
+pub struct Counter(AtomicU64);
 
 impl Counter {
-    pub(crate) fn add(&self, amount: usize) {
+    /// Adds.
+    pub fn add(&self, amount: usize) {
         self.0.fetch_add(amount as u64, Ordering::Relaxed);
     }
 
-    pub(crate) fn take_one(&self) {
+    /// Takes one away.
+    pub fn take_one(&self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn get(&self) -> u64 {
+    /// The number now.
+    #[must_use]
+    pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-pub(crate) fn sum(cores: &[CoreCounters]) -> Metrics {
+/// The sums over all cores.
+#[must_use]
+pub fn sum(cores: &[CoreCounters]) -> Metrics {
     let mut sum = Metrics::default();
     for core in cores {
         sum.connections_accepted += core.accepted.get();

@@ -1,0 +1,81 @@
+//! What accepts connections from the listening sockets, one per core and address.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{FromRawFd, IntoRawFd};
+use std::rc::Rc;
+
+use glommio::GlommioError;
+use glommio::net::TcpListener;
+use glommio::timer::Timer;
+use runtime::listen::{PAUSE, prepare};
+use runtime::running::Phase;
+
+use crate::connection::{self, Tcp, duplicate};
+use crate::driver::Core;
+use crate::mesh::Foreign;
+
+/// Accepts until the server stops, which shuts the socket down, and gives each connection to the core that has the fewest.
+pub(crate) async fn accept(core: Rc<Core>, listener: std::net::TcpListener) {
+    // SAFETY: `into_raw_fd` gives up ownership of an open descriptor, which has this owner alone from here on.
+    let listener = unsafe { TcpListener::from_raw_fd(listener.into_raw_fd()) };
+    let mut complained = false;
+    loop {
+        let accepted = accept_one(&listener).await;
+        if core.hub.phase() != Phase::Serving {
+            return;
+        }
+        match accepted {
+            Ok((stream, address)) => {
+                complained = false;
+                dispatch(&core, stream, address);
+            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                if !std::mem::replace(&mut complained, true) {
+                    tracing::warn!(%error, "can't accept connections for now");
+                }
+                Timer::new(PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn accept_one(listener: &TcpListener) -> io::Result<(std::net::TcpStream, SocketAddr)> {
+    let accepted = listener.accept().await.map_err(io_error)?;
+    // glommio's own stream is bound to this core, so it goes on as a plain one.
+    let stream = duplicate(&accepted)?;
+    // A peer that is gone already is nobody's fault and no reason to pause.
+    let gone = |error: io::Error| io::Error::new(io::ErrorKind::ConnectionAborted, error);
+    let address = stream.peer_addr().map_err(gone)?;
+    Ok((stream, address))
+}
+
+pub(crate) fn io_error(error: GlommioError<()>) -> io::Error {
+    match error {
+        GlommioError::IoError(error) => error,
+        other => io::Error::other(other.to_string()),
+    }
+}
+
+/// The kernel's spreading goes by a hash: of few connections, all may land on one core.
+fn dispatch(core: &Rc<Core>, stream: std::net::TcpStream, address: SocketAddr) {
+    if let Err(error) = prepare(&stream, &core.hub.common.bounds) {
+        return tracing::debug!(%error, %address, "a connection was gone before it was served");
+    }
+    let common = &core.hub.common;
+    let fewest = common.idlest_core();
+    common.cores[fewest].accepted.add(1);
+    common.cores[fewest].open.add(1);
+    if fewest == core.index {
+        start(core, stream, address);
+    } else {
+        core.hub.post(fewest, Foreign::Arrival(stream, address));
+    }
+}
+
+/// Serves a connection on this core.
+pub(crate) fn start(core: &Rc<Core>, stream: std::net::TcpStream, address: SocketAddr) {
+    let core = Rc::clone(core);
+    glommio::spawn_local(connection::serve(core, Tcp::new(stream), address)).detach();
+}
