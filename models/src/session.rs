@@ -3,11 +3,12 @@
 //! * Modelled: `alone`, one client that sets sessions up, again, logs off, connects to a share, opens and closes, in
 //!   compounds too, while its proofs are accepted, refused or need another leg, run out, or its connection goes away;
 //!   `beside`, a second client on another shard, of the same user or another, that may name the first one's session as
-//!   its previous one.
-//! * Left out: what an authentication computes and what keys are (the endpoint's and the authenticator's), binding of
-//!   further connections (not implemented yet), guests, encryption, durable opens.
+//!   its previous one; `bind`, a second connection of a client on another shard that asks to carry its session, is refused,
+//!   forged or accepted, while the first goes on with that session, ends it or goes away.
+//! * Left out: what an authentication computes and what keys are (the endpoint's and the authenticator's), what a bind is
+//!   refused for before its token is looked at (`smb-state` tests that), guests, encryption, durable opens.
 //! * Bounds: from a connection that has negotiated, 4 frames `alone` (deep: 5), 2 `beside` a client with a session and a
-//!   tree connect (deep: 3).
+//!   tree connect (deep: 3), 3 `bind` (deep: 4).
 //! * Last run: 80 972 different states, depth 14, 3 s.
 //! * Always: S1, S3, S4, S5, S6, R6, S19/R1, S61/R5, S63. Sometimes: expiry, a refused reauthentication, a session that
 //!   ends for its successor, one of another user that does not, a session that ends under an open.
@@ -37,13 +38,15 @@ use crate::harness::{Grain, Move, Proof, Seen, World};
 /// The model.
 pub const ENTRY: Entry = Entry {
     name: "session",
-    about: "setup, reauthentication, expiry, logoff and previous sessions of two clients",
+    about: "setup, reauthentication, expiry, logoff, previous sessions and binds of two clients",
     faults: &[
         Fault::SkipSessionCheck,
         Fault::KeepAfterFailure,
         Fault::OneUserForAll,
         Fault::NeverExpire,
         Fault::LateKeys,
+        Fault::EndVictim,
+        Fault::TrustForgery,
     ],
     explore,
 };
@@ -51,17 +54,26 @@ pub const ENTRY: Entry = Entry {
 fn explore(bound: Bound) -> Report {
     let mut report = Report::default();
     let more = u8::from(bound.deep);
-    report.explore("alone", Sessions { beside: false, frames: 4 + more, fault: bound.fault });
-    report.explore("beside", Sessions { beside: true, frames: 2 + more, fault: bound.fault });
+    let fault = bound.fault;
+    report.explore("alone", Sessions { case: Case::Alone, frames: 4 + more, fault });
+    report.explore("beside", Sessions { case: Case::Beside, frames: 2 + more, fault });
+    report.explore("bind", Sessions { case: Case::Bind, frames: 3 + more, fault });
     report
 }
 
 /// The model's parameters.
 #[derive(Clone, Copy, Debug)]
 struct Sessions {
-    beside: bool,
+    case: Case,
     frames: u8,
     fault: Option<Fault>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Case {
+    Alone,
+    Beside,
+    Bind,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -86,11 +98,15 @@ struct Peer {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Known {
     connection: ConnectionId,
+    /// Connections that were bound to it.
+    bound: BTreeSet<ConnectionId>,
+    /// Those, and connections that proved its user for a bind: they may carry it before they hear of it.
+    proved: BTreeSet<ConnectionId>,
     user: Option<u32>,
     /// A SESSION_SETUP was answered with success.
     valid: bool,
     expired: bool,
-    /// SESSION_SETUP requests that are not answered.
+    /// SESSION_SETUP requests of its first connection that are not answered.
     setups: u8,
     /// Its last authentication was refused.
     failed: bool,
@@ -108,6 +124,8 @@ struct Sent {
     command: CommandCode,
     session: SessionId,
     previous: SessionId,
+    /// It asks to bind.
+    binding: bool,
     /// The rule that is broken if it succeeds.
     unfit: Option<Rule>,
 }
@@ -119,6 +137,9 @@ struct Shown {
     succeeded: bool,
     stranger: bool,
     ended_under_open: bool,
+    bound: bool,
+    bind_failed: bool,
+    outlived: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -129,6 +150,8 @@ enum Frame {
     },
     /// Another leg, or reauthentication.
     SetupAgain,
+    /// A request to carry the other connection's session.
+    Bind,
     Logoff,
     TreeConnect,
     /// TREE_CONNECT in a session that never was.
@@ -155,12 +178,27 @@ impl State {
         self.peers.get(1 - peer.min(1)).map_or(SessionId(0), |other| other.client.session)
     }
 
+    /// Whether a connection that carries the session is asked to prove its user again.
+    fn is_proved_again(&self, session: SessionId) -> bool {
+        self.world.proofs().any(|(connection, _, of)| of == session && !self.binds(connection, session))
+    }
+
+    /// Whether what a connection proves is for a bind.
+    fn binds(&self, connection: ConnectionId, session: SessionId) -> bool {
+        self.sessions
+            .get(&session)
+            .is_some_and(|known| known.connection != connection && !known.bound.contains(&connection))
+    }
+
     /// Why a request of this session must not succeed.
-    fn unfit(&self, session: SessionId, command: CommandCode) -> Option<Rule> {
+    fn unfit(&self, connection: ConnectionId, session: SessionId, command: CommandCode) -> Option<Rule> {
         if command == CommandCode::SessionSetup {
             return None;
         }
         let Some(known) = self.sessions.get(&session) else { return Some(Rule::NoSession) };
+        if known.connection != connection && !known.proved.contains(&connection) {
+            return Some(Rule::NoSession);
+        }
         let always = matches!(command, CommandCode::Logoff | CommandCode::Close);
         if known.failed {
             Some(Rule::FailedAuthentication)
@@ -168,7 +206,7 @@ impl State {
             Some(Rule::Gone)
         } else if !known.valid {
             Some(Rule::NoSession)
-        } else if (known.expired || known.setups > 0) && !always {
+        } else if (known.expired || known.setups > 0 || self.is_proved_again(session)) && !always {
             Some(Rule::Expired)
         } else {
             None
@@ -198,6 +236,11 @@ impl State {
                 setup(client, SessionId(0), previous, &self.world)
             }
             Frame::SetupAgain => setup(client, client.session, SessionId(0), &self.world),
+            Frame::Bind => {
+                client.session = previous;
+                let request = setup(client, previous, SessionId(0), &self.world);
+                Request { protection: Protection::Signed, ..client::binding(request) }
+            }
             Frame::Logoff => client.request(Command::Logoff),
             Frame::TreeConnect => client.request(client::tree_connect()),
             Frame::TreeConnectNowhere => {
@@ -225,16 +268,20 @@ impl State {
         for request in std::iter::once(&first).chain(&rest) {
             let (command, session) = (request.command.code(), request.session);
             // Later elements of a compound run later: the first one's end decides.
-            let unfit = self.unfit(session, command).filter(|_| rest.is_empty());
+            let unfit = self.unfit(connection, session, command).filter(|_| rest.is_empty());
+            let binding = frame == Frame::Bind;
             let previous = match &request.command {
                 Command::SessionSetup(setup) => setup.previous_session,
                 _ => SessionId(0),
             };
-            self.sent.insert((connection, request.message), Sent { command, session, previous, unfit });
+            self.sent
+                .insert((connection, request.message), Sent { command, session, previous, binding, unfit });
             if let Some(known) = self.sessions.get_mut(&session) {
-                known.setups +=
-                    u8::from(command == CommandCode::SessionSetup && known.connection == connection);
-                known.may_end |= command == CommandCode::Logoff;
+                let carried = known.connection == connection || known.proved.contains(&connection);
+                // One that comes by way of another shard counts when it is there: then somebody is to prove something.
+                let home = known.connection == connection;
+                known.setups += u8::from(command == CommandCode::SessionSetup && home);
+                known.may_end |= command == CommandCode::Logoff && carried;
             }
         }
         let seen = self.world.apply(Move::Send(connection, Box::new(Chain { first, rest })));
@@ -250,8 +297,15 @@ impl State {
                 }
             }
             Move::Disconnect(connection) => {
-                for known in self.sessions.values_mut().filter(|known| known.connection == connection) {
-                    known.may_end = true;
+                let wires = &self.world.wires;
+                for known in self.sessions.values_mut() {
+                    let gone = |other: ConnectionId| other == connection || wires[&other].gone;
+                    let last = gone(known.connection) && known.bound.iter().all(|other| gone(*other));
+                    known.may_end |= last;
+                    self.shown.outlived |= known.connection == connection && !last;
+                    if known.connection == connection {
+                        known.setups = 0;
+                    }
                 }
                 self.sent.retain(|(other, _), _| *other != connection);
             }
@@ -268,9 +322,25 @@ impl State {
     }
 
     fn prove(&mut self, connection: ConnectionId, message: MessageId, session: SessionId, proof: Proof) {
+        if self.binds(connection, session) {
+            let user = self.sessions.get(&session).and_then(|known| known.user);
+            let right = matches!(proof, Proof::User(number, _) if Some(number) == user);
+            if right && let Some(known) = self.sessions.get_mut(&session) {
+                known.proved.insert(connection);
+            }
+            if !right && proof != Proof::Continue {
+                self.shown.bind_failed = true;
+                if let Some(sent) = self.sent.get_mut(&(connection, message)) {
+                    sent.unfit = Some(Rule::FailedAuthentication);
+                }
+            }
+            return;
+        }
         let previous = self.sent.get(&(connection, message)).map_or(SessionId(0), |sent| sent.previous);
         let known = self.sessions.entry(session).or_insert(Known {
             connection,
+            bound: BTreeSet::new(),
+            proved: BTreeSet::new(),
             user: None,
             valid: false,
             expired: false,
@@ -281,7 +351,7 @@ impl State {
             ended: false,
         });
         match proof {
-            Proof::Continue => {}
+            Proof::Continue | Proof::Forged => {}
             Proof::Denied => {
                 self.shown.refused_again |= known.valid && !known.ended;
                 known.failed = true;
@@ -332,6 +402,15 @@ impl State {
             self.world.breaks(rule, format!("{:?} of {:?} succeeds", sent.command, sent.session));
         }
         match (&response.body, sent.command) {
+            (Body::SessionSetup { .. }, _) if sent.binding => {
+                if response.status == smb_proto::NtStatus::SUCCESS {
+                    self.shown.bound = true;
+                    if let Some(known) = self.sessions.get_mut(&response.session) {
+                        known.bound.insert(connection);
+                    }
+                }
+                return;
+            }
             (Body::SessionSetup { .. }, _) => {
                 peer.client.session = response.session;
                 peer.client.tree = TreeId(0);
@@ -351,6 +430,7 @@ impl State {
         }
         if sent.command == CommandCode::SessionSetup
             && let Some(known) = self.sessions.get_mut(&response.session)
+            && known.connection == connection
         {
             known.setups = known.setups.saturating_sub(1);
         }
@@ -380,16 +460,19 @@ impl Model for Sessions {
     type Action = Step;
 
     fn init_states(&self) -> Vec<State> {
-        let shards = if self.beside { 2 } else { 1 };
+        let shards = if self.case == Case::Alone { 1 } else { 2 };
         let config = client::config(shards, Limits::default(), true);
         let mut world = World::new(config, Volume::pipes(), Grain::COARSE);
         let mut peers = Vec::new();
         let mut sessions = BTreeMap::new();
-        if self.beside {
-            let connection = ConnectionId::new(ShardId(1), 2);
+        let other = ConnectionId::new(ShardId(1), 2);
+        if self.case != Case::Alone {
+            let connection = other;
             let client = Client::establish(connection, 1, 4, &mut world);
             let known = Known {
                 connection,
+                bound: BTreeSet::new(),
+                proved: BTreeSet::new(),
                 user: Some(1),
                 valid: true,
                 expired: false,
@@ -405,7 +488,9 @@ impl Model for Sessions {
         let connection = ConnectionId::new(ShardId(0), 1);
         world.accept(connection);
         let mut client = Client { credits: 4, ..Client::new(connection) };
-        world.apply(client.send(client::negotiate(connection)));
+        // The connections of one client have one ClientGuid.
+        let same = if self.case == Case::Bind { other } else { connection };
+        world.apply(client.send(client::negotiate(same)));
         peers.push(Peer { client, open: None });
         world.seed(self.fault);
         let sent = BTreeMap::new();
@@ -420,10 +505,15 @@ impl Model for Sessions {
         state.world.moves(false, &mut moves);
         for (connection, message, session) in state.world.proofs() {
             let user = state.sessions.get(&session).and_then(|known| known.user);
+            let binds = state.binds(connection, session);
+            if binds {
+                moves.push(Move::Prove(connection, message, Proof::Forged));
+            }
             let users: &[u32] = match user {
+                Some(_) if binds => &[1, 2],
                 Some(1) => &[1],
                 Some(_) => &[2],
-                None if self.beside => &[1, 2],
+                None if self.case == Case::Beside => &[1, 2],
                 None => &[1],
             };
             let proofs = users.iter().map(|user| Proof::User(*user, Some(1)));
@@ -451,6 +541,15 @@ impl Model for Sessions {
         for (index, peer) in state.peers.iter().enumerate() {
             let wire = &state.world.wires[&peer.client.connection];
             if wire.gone || wire.closing {
+                continue;
+            }
+            if self.case == Case::Bind {
+                let mut frames = vec![Frame::SetupAgain, Frame::TreeConnect, Frame::Logoff];
+                if index == 1 {
+                    frames.retain(|_| peer.client.session != SessionId(0));
+                    frames.push(Frame::Bind);
+                }
+                actions.extend(frames.into_iter().map(|frame| Step::Send(index, frame)));
                 continue;
             }
             let mut frames = vec![Frame::SetupNew { previous: false }, Frame::TreeConnectNowhere];
@@ -510,11 +609,26 @@ impl Model for Sessions {
             Property::always("the machines keep their invariants", |_, s: &State| {
                 s.world.keeps(Rule::Machines)
             }),
+            Property::always("S3 a bind that fails changes nothing", |_, s: &State| {
+                s.world.keeps(Rule::Previous)
+            }),
             Property::sometimes("a session expires", |_, s: &State| s.shown.expired),
             Property::sometimes("a reauthentication is refused", |_, s: &State| s.shown.refused_again),
-            Property::sometimes("a session ends under an open", |_, s: &State| s.shown.ended_under_open),
         ];
-        if self.beside {
+        if self.case != Case::Bind {
+            let under_open = "a session ends under an open";
+            properties.push(Property::sometimes(under_open, |_, s: &State| s.shown.ended_under_open));
+        }
+        if self.case == Case::Bind {
+            properties.extend([
+                Property::sometimes("a connection is bound", |_, s: &State| s.shown.bound),
+                Property::sometimes("a bind fails", |_, s: &State| s.shown.bind_failed),
+                Property::sometimes("a session outlives its first connection", |_, s: &State| {
+                    s.shown.outlived
+                }),
+            ]);
+        }
+        if self.case == Case::Beside {
             properties.extend([
                 Property::sometimes("a session ends for its successor", |_, s: &State| s.shown.succeeded),
                 Property::sometimes("another user names a previous session", |_, s: &State| s.shown.stranger),

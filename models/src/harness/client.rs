@@ -167,6 +167,15 @@ pub fn session_setup(token: BufferId, previous_session: SessionId) -> Command {
     Command::SessionSetup(SessionSetup { binding: false, signing_required: false, previous_session, token })
 }
 
+/// The same SESSION_SETUP, to bind.
+#[must_use]
+pub fn binding(mut request: Request) -> Request {
+    if let Command::SessionSetup(setup) = &mut request.command {
+        setup.binding = true;
+    }
+    request
+}
+
 /// TREE_CONNECT to the share.
 #[must_use]
 pub fn tree_connect() -> Command {

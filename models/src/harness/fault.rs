@@ -25,6 +25,10 @@ pub enum Fault {
     NeverExpire,
     /// Keys are installed after the response that needs them.
     LateKeys,
+    /// A bind that fails ends the session that it asked for.
+    EndVictim,
+    /// A bind is not verified with the session's key.
+    TrustForgery,
     /// A directory's rename does not hold back opens in the other shard.
     SkipFreeze,
     /// Opens that a directory's rename held back stay so.
@@ -76,6 +80,8 @@ impl Fault {
             Self::OneUserForAll => "one-user-for-all",
             Self::NeverExpire => "never-expire",
             Self::LateKeys => "late-keys",
+            Self::EndVictim => "end-victim",
+            Self::TrustForgery => "trust-forgery",
             Self::SkipFreeze => "skip-freeze",
             Self::SkipThaw => "skip-thaw",
             Self::SkipFileAsk => "skip-file-ask",

@@ -12,7 +12,7 @@ use smb_proto::command::oplock_break::{self, Acknowledgment, OplockLevel};
 use smb_proto::create_context::LeaseState;
 use smb_state::action::{Action, Audit, Output};
 use smb_state::config::{Config, Shared};
-use smb_state::event::{AuthOutcome, Peer};
+use smb_state::event::{Admin, AuthOutcome, Peer};
 use smb_state::file::FileAsk;
 use smb_state::file::caching::Cached;
 use smb_state::file::permit::Permit;
@@ -108,6 +108,8 @@ pub struct Wire {
     pub granted: u64,
     /// Sessions whose keys the endpoint has.
     keys: BTreeSet<SessionId>,
+    /// Sessions whose own key the endpoint has while a bind is asked for.
+    binds: BTreeSet<SessionId>,
 }
 
 impl Wire {
@@ -145,6 +147,8 @@ pub enum Proof {
     User(u32, Option<u64>),
     /// Refused.
     Denied,
+    /// Of a bind: the request is not signed with the session's key.
+    Forged,
 }
 
 /// What a move led to, in order.
@@ -373,6 +377,7 @@ impl World {
                 Proof::User(1, None)
             }
             (Some(Fault::OneUserForAll), Proof::User(_, valid)) => Proof::User(1, valid),
+            (Some(Fault::TrustForgery), Proof::Forged) => Proof::User(1, None),
             (_, proof) => proof,
         };
         let outcome = match proof {
@@ -384,8 +389,17 @@ impl World {
                 valid_for_ms,
             },
             Proof::Denied => AuthOutcome::Denied { status: NtStatus::LOGON_FAILURE },
+            Proof::Forged => AuthOutcome::Unverified,
         };
+        let binding = self.wires.get(&connection).is_some_and(|wire| wire.binds.contains(&session));
+        let failed = matches!(proof, Proof::Denied | Proof::Forged);
         self.step(connection.shard(), Event::Authenticated { connection, session, message, outcome }, seen);
+        if self.fault == Some(Fault::EndVictim) && binding && failed {
+            for shard in 0..self.shards.len() {
+                let shard = ShardId(u16::try_from(shard).unwrap_or(0));
+                self.step(shard, Event::Admin(Admin::EndSession(session)), seen);
+            }
+        }
     }
 
     /// Whether the endpoint has this session's keys on this connection.
@@ -576,12 +590,22 @@ impl World {
                     self.respond(connection, response, seen);
                 }
             }
-            Output::Authenticate { session, message, token } | Output::Bind { session, message, token } => {
+            Output::Bind { session, message, token } => {
+                wire.binds.insert(session);
+                self.proofs.insert((connection, message), session);
+                self.release(token);
+            }
+            Output::VerifyBind { session, .. } => {
+                wire.binds.insert(session);
+            }
+            Output::Authenticate { session, message, token } => {
                 self.proofs.insert((connection, message), session);
                 self.release(token);
             }
             Output::InstallKeys { session, channel } => {
-                if !wire.gone && !wire.keys.insert(session) {
+                let over = !wire.gone && !wire.keys.insert(session);
+                wire.binds.remove(&session);
+                if over {
                     self.breaks(Rule::Keys, "keys are installed over keys");
                 }
                 if !self.channels.insert((session, channel)) {
@@ -590,6 +614,7 @@ impl World {
             }
             Output::DropKeys { session } => {
                 wire.keys.remove(&session);
+                wire.binds.remove(&session);
             }
             Output::Disconnect => wire.closing = true,
             Output::Notify(notification) => {
@@ -601,10 +626,7 @@ impl World {
                     seen.push(Seen::Notification(connection, notification));
                 }
             }
-            Output::Negotiated(_)
-            | Output::ContinueHash { .. }
-            | Output::VerifyBind { .. }
-            | Output::DropAuthentication { .. } => {}
+            Output::Negotiated(_) | Output::ContinueHash { .. } | Output::DropAuthentication { .. } => {}
         }
     }
 
@@ -623,7 +645,7 @@ impl World {
         };
         let keyed = match response.protect {
             Protect::Plain => true,
-            Protect::Sign => wire.keys.contains(&response.session),
+            Protect::Sign => wire.keys.contains(&response.session) || wire.binds.contains(&response.session),
             Protect::Seal(session) => wire.keys.contains(&session),
         };
         match self.fault {
