@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use smb_proto::NtStatus;
 use smb_proto::command::FileId;
+use smb_proto::command::oplock_break::Notification as Told;
+use smb_proto::create_context::ResponseContext;
 use smb_proto::header::CommandCode;
 
 use super::{Chained, Inherited, Running, Standing, window};
@@ -11,7 +13,7 @@ use crate::action::{Action, Output};
 use crate::ids::{AsyncId, ConnectionId, MessageId, SessionId, TreeId};
 use crate::message::{Address, Finished, Message};
 use crate::request::{Protection, Request};
-use crate::response::{Body, Protect, Response};
+use crate::response::{Body, Notification, Protect, Response};
 use crate::shard::{Shard, Turn};
 use crate::timer::Timer;
 
@@ -137,7 +139,9 @@ impl Shard {
             },
             status: ending.status,
         };
-        done.push(response(message, &running, credits, ending));
+        // What is the first of its frame follows nothing (3.3.5.2.7.2).
+        let related = running.related && !done.is_empty();
+        done.push(Response { related, ..response(message, &running, credits, ending) });
         self.run_next(connection, waiting, done, inherited, turn);
     }
 
@@ -185,6 +189,23 @@ impl Shard {
             turn.output(connection, Output::Respond(done));
         }
         turn.output(connection, Output::Respond(vec![interim]));
+    }
+
+    /// A break is told. If it takes what a compound has granted, what is done of the compound is answered before (S32): the
+    /// answers of a compound may come in several frames (3.3.4.1.3), and nobody knows how long the rest takes.
+    pub(crate) fn on_notification(
+        &mut self,
+        connection: ConnectionId,
+        notification: Notification,
+        turn: &mut Turn<'_>,
+    ) {
+        let Some(state) = self.connections.get_mut(&connection) else { return };
+        for chain in state.chains.values_mut() {
+            if chain.done.iter().any(|response| grants(response, &notification)) {
+                turn.output(connection, Output::Respond(std::mem::take(&mut chain.done)));
+            }
+        }
+        turn.output(connection, Output::Notify(notification));
     }
 
     /// Goes on with a compound, or sends its responses.
@@ -254,6 +275,18 @@ impl Shard {
     }
 }
 
+/// Whether a response tells the client of what a notification takes.
+fn grants(response: &Response, notification: &Notification) -> bool {
+    let Body::Create(create) = &response.body else { return false };
+    match &notification.body {
+        Told::Oplock(oplock) => create.file_id == oplock.file_id,
+        Told::Lease(told) => create.contexts.iter().any(|context| {
+            matches!(context, ResponseContext::Lease(lease) if lease.key == told.lease_key)
+                || matches!(context, ResponseContext::LeaseV2(lease) if lease.key == told.lease_key)
+        }),
+    }
+}
+
 /// How a request ended.
 struct Ending {
     session: SessionId,
@@ -274,8 +307,7 @@ fn response(message: MessageId, running: &Running, credits: u16, ending: Ending)
         session: ending.session,
         tree: ending.tree,
         async_id: running.async_id,
-        // What waited is answered in a frame of its own.
-        related: running.related && running.async_id.is_none(),
+        related: false,
         protect: ending.protect,
         body: ending.body,
     }

@@ -211,9 +211,7 @@ impl Shard {
             }
             (Address::Session(_), Message::Permit { open, permit }) => self.on_permit(open, permit, turn),
             (Address::Connection(connection), Message::Notify(notification)) => {
-                if self.connections.contains_key(&connection) {
-                    turn.output(connection, Output::Notify(notification));
-                }
+                self.on_notification(connection, notification, turn);
             }
             (Address::Connection(connection), Message::Interim { message }) => {
                 self.on_interim(connection, message, turn);

@@ -16,6 +16,8 @@ use crate::response::{Notification, Protect};
 use crate::shard::Holdings;
 use crate::timer::{Armed, Timer};
 
+mod order;
+
 const R: LeaseState = LeaseState::READ_CACHING;
 const RH: LeaseState = LeaseState::READ_HANDLE;
 const RW: LeaseState = LeaseState::READ_WRITE;
@@ -98,7 +100,9 @@ impl Net {
                 StorageReply::Done
             }
             StorageOp::Read { .. } => StorageReply::Read { buffer: BufferId(900), length: 1 },
-            StorageOp::Write { length, .. } => StorageReply::Written { length },
+            StorageOp::Write { length, .. } | StorageOp::Copy { length, .. } => {
+                StorageReply::Written { length }
+            }
             other => panic!("nobody asks for {other:?}"),
         };
         self.step(shard, Event::Completed { token, reply })
@@ -631,74 +635,6 @@ fn requests_that_wait_are_bounded() {
     assert_eq!(net.handles, [50, 51], "the second one holds nothing");
     let mut actions = net.expire();
     actions.extend(net.run());
-    assert_eq!(statuses(&actions, &opener), [NtStatus::SUCCESS]);
-    net.end(&[holder, opener, other]);
-}
-
-#[test]
-fn a_grant_is_not_overtaken_by_its_break() {
-    for lease in [false, true] {
-        let mut net = Net::new();
-        let [mut holder, mut opener, other] = net.three();
-        let command = if lease { with_lease(RWH) } else { with_oplock(OplockLevel::BATCH) };
-        net.send(&mut holder, command);
-        net.answer();
-        // The file granted it; storage is still busy with it when the next one comes.
-        let preparing = net.asked.pop_front().expect("storage makes it ready");
-        assert!(matches!(preparing.2, StorageOp::Open { .. }));
-        let actions = net.ask(&mut opener, plain());
-        assert_eq!(notifications(&actions), [], "the client does not know yet what it holds (S32)");
-        assert_eq!(statuses(&actions, &opener), [NtStatus::PENDING]);
-        net.asked.push_back(preparing);
-        let actions = net.run();
-        let [Action::Output(first, Output::Respond(_)), Action::Output(second, Output::Notify(_))] =
-            actions.as_slice()
-        else {
-            panic!("{actions:?}")
-        };
-        assert_eq!((first, second), (&holder.connection, &holder.connection));
-        net.end(&[holder, opener, other]);
-    }
-}
-
-#[test]
-fn a_break_is_told_while_another_create_under_the_key_waits() {
-    let mut net = Net::new();
-    let [mut one, mut other, mut third] = net.three();
-    let careful = |command| but(command, AccessMask::READ_DATA, 3);
-    let deleting = |command| but(command, AccessMask::DELETE, 7);
-    opened(&net.ask(&mut one, careful(with_lease(RH))));
-    opened(&net.ask(&mut other, careful(with_lease(RH))));
-    // Waits for the other client; the third one's open needs what this one caches.
-    let actions = net.ask(&mut one, deleting(with_lease(RH)));
-    assert_eq!(notifications(&actions).len(), 1, "{actions:?}");
-    let actions = net.ask(&mut third, deleting(plain()));
-    let told: Vec<ConnectionId> = notifications(&actions).into_iter().map(|(to, _)| to).collect();
-    assert_eq!(told, [one.connection], "told at once: it may be what the other one waits for (L5)");
-    net.ask(&mut one, acknowledge_lease(R));
-    let actions = net.ask(&mut other, acknowledge_lease(R));
-    assert_eq!(statuses(&actions, &one), [NtStatus::SHARING_VIOLATION]);
-    assert_eq!(statuses(&actions, &third), [NtStatus::SHARING_VIOLATION]);
-    net.end(&[one, other, third]);
-}
-
-#[test]
-fn a_create_that_fails_leaves_the_break_of_its_lease_to_the_others() {
-    let mut net = Net::new();
-    let [mut holder, mut opener, other] = net.three();
-    opened(&net.ask(&mut holder, with_lease(RWH)));
-    net.send(&mut holder, with_lease(RWH));
-    net.answer();
-    let preparing = net.asked.pop_front().expect("storage makes it ready");
-    let actions = net.ask(&mut opener, plain());
-    assert_eq!(notifications(&actions), [], "held: the second open is granted and not answered");
-    net.asked.push_back(preparing);
-    let actions = net.fail(NtStatus::ACCESS_DENIED);
-    let told: Vec<ConnectionId> = notifications(&actions).into_iter().map(|(to, _)| to).collect();
-    assert_eq!(told, [holder.connection], "the first open still has the lease");
-    assert_eq!(statuses(&actions, &holder), [NtStatus::ACCESS_DENIED]);
-    net.run();
-    let actions = net.ask(&mut holder, acknowledge_lease(RH));
     assert_eq!(statuses(&actions, &opener), [NtStatus::SUCCESS]);
     net.end(&[holder, opener, other]);
 }
