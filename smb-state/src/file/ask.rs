@@ -119,7 +119,7 @@ pub enum FileAsk {
         link: Link,
     },
     /// An open without a permit wants to do this. [`Answer::Checked`], and the file is told [`FileAsk::Done`] afterwards; or
-    /// refused with FILE_LOCK_CONFLICT.
+    /// refused with FILE_LOCK_CONFLICT; or [`Answer::Again`] if it would have to wait for a client and must not.
     Check {
         /// The open.
         open: OpenId,
@@ -127,7 +127,8 @@ pub enum FileAsk {
         cause: Cause,
         /// The bytes, where locks may be in the way.
         access: Option<Access>,
-        /// The request has something else under way that was checked: it must not wait for what waits for that.
+        /// The request has something else under way that was checked: it must not wait for what may wait for that, nor for a
+        /// client (S63).
         holds: bool,
         /// The request.
         behind: Behind,
@@ -607,7 +608,7 @@ impl File {
             return Verdict::Answer(Answer::Refused(NtStatus::FILE_CLOSED));
         };
         if self.breaks(&grant, cause, effects) {
-            return Verdict::Break;
+            return if holds { Verdict::Answer(Answer::Again) } else { Verdict::Break };
         }
         if access.is_some_and(|access| self.locks.blocks(open, &grant.stream, access)) {
             return Verdict::Answer(Answer::Refused(NtStatus::FILE_LOCK_CONFLICT));

@@ -157,3 +157,39 @@ fn opens_follow_the_rename_of_their_stream() {
     assert_eq!(file.close(OpenId(1)), None);
     assert_eq!(file.close(OpenId(2)), Some(removal("A", "U")));
 }
+
+#[test]
+fn whoever_holds_something_does_not_wait_for_a_client() {
+    use super::ask::Behind;
+    use super::ask::Effect;
+    use super::caching::{CacheRequest, Cause, Want};
+    use crate::ids::{ConnectionId, MessageId, ShardId, Token};
+    use crate::message::{Answer, Asker};
+    use smb_proto::command::oplock_break::OplockLevel;
+
+    for holds in [false, true] {
+        let mut file = File::default();
+        file.grants
+            .insert(OpenId(1), Grant { key: CacheKey::Open(OpenId(1)), ..grant(AccessMask::READ_DATA, ALL) });
+        // No open leads to a cache of writes beside a reader; it is the rule that counts, not how it comes to that.
+        file.caching.grant(&CacheRequest {
+            open: OpenId(2),
+            session: SessionId(2),
+            key: CacheKey::Open(OpenId(2)),
+            stream: &Name::default(),
+            want: Want::Oplock(OplockLevel::BATCH),
+            alone: true,
+            deleted: false,
+            locked: false,
+        });
+        let behind = Behind { connection: ConnectionId::new(ShardId(0), 1), message: MessageId(9) };
+        let ask = FileAsk::Check { open: OpenId(1), cause: Cause::Read, access: None, holds, behind };
+        let asker = Asker { shard: ShardId(0), token: Token { slot: 0, generation: 0 } };
+        let mut effects = Vec::new();
+        file.take(ask, asker, &mut effects);
+        assert!(effects.iter().any(|effect| matches!(effect, Effect::Tell(..))), "the break begins");
+        let last = if holds { Effect::Answer(asker, Answer::Again) } else { Effect::Interim(behind) };
+        assert_eq!(effects.last(), Some(&last));
+        assert_eq!(file.waiting.len(), usize::from(!holds));
+    }
+}

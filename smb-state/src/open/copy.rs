@@ -1,5 +1,6 @@
 //! Data from one open to another: FSCTL_SRV_COPYCHUNK and FSCTL_SRV_COPYCHUNK_WRITE (MS-SMB2 3.3.5.15.6), chunk after chunk, and
-//! the blocks of `super::extents`. Caches and locks of both files are looked at before each chunk.
+//! the blocks of `super::extents`. Caches and locks of both files are looked at before each chunk; whoever would have to wait
+//! for a client at one of them gives the other back first (R10).
 
 use smb_proto::NtStatus;
 use smb_proto::access::AccessMask;
@@ -162,7 +163,7 @@ impl Shard {
         self.copy_check(Box::new(copying), turn);
     }
 
-    /// Nothing that a chunk would spoil may be cached, and no lock be in its way, of the target and then of the source.
+    /// Nothing that a chunk would spoil may be cached, and no lock be in its way, of the target and of the source.
     fn copy_check(&mut self, mut copying: Box<Copying>, turn: &mut Turn<'_>) {
         if copying.next >= copying.chunks.len() {
             return self.end_copy(copying, NtStatus::SUCCESS, 0, turn);
@@ -179,10 +180,11 @@ impl Shard {
             copying.let_through(Way::Permitted { write });
             return self.copy_check(copying, turn);
         }
-        let (file, behind, holds) = (open.file, copying.origin.behind(), copying.ways != [Way::Free; 2]);
+        let (file, origin, holds) = (open.file, copying.origin, copying.ways != [Way::Free; 2]);
         let asker = self.wait(Wait::Copy(copying));
-        let ask = FileAsk::Check { open: id, cause, access, holds, behind };
+        let ask = FileAsk::Check { open: id, cause, access, holds, behind: origin.behind() };
         turn.post(Address::File(file), Message::AskFile(ask, asker));
+        self.withdraw_if_closing(id, origin, turn);
     }
 
     /// A file answered whether the copy may go on.
@@ -198,6 +200,11 @@ impl Shard {
                 }
                 let way = Way::Checked(copying.access());
                 copying.let_through(way);
+                self.copy_check(copying, turn);
+            }
+            // It has to wait for a client here: with nothing that others wait for. The other file is asked afterwards.
+            Answer::Again => {
+                self.end_ways(&mut copying, turn);
                 self.copy_check(copying, turn);
             }
             Answer::Refused(status) => self.end_copy(copying, *status, 0, turn),
@@ -303,9 +310,13 @@ impl Copying {
 
     fn let_through(&mut self, way: Way) {
         let [target, source] = &mut self.ways;
-        (self.stage, *if self.stage == Stage::CheckingTarget { target } else { source }) = match self.stage {
-            Stage::CheckingTarget => (Stage::CheckingSource, way),
-            Stage::CheckingSource | Stage::Copying => (Stage::Copying, way),
+        *if self.stage == Stage::CheckingTarget { &mut *target } else { &mut *source } = way;
+        self.stage = if *target == Way::Free {
+            Stage::CheckingTarget
+        } else if *source == Way::Free {
+            Stage::CheckingSource
+        } else {
+            Stage::Copying
         };
     }
 

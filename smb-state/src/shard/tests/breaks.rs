@@ -16,6 +16,7 @@ use crate::response::{Notification, Protect};
 use crate::shard::Holdings;
 use crate::timer::{Armed, Timer};
 
+mod copy;
 mod order;
 
 const R: LeaseState = LeaseState::READ_CACHING;
