@@ -56,6 +56,13 @@ impl Client {
         Answer::Granted
     }
 
+    /// A lease follows its stream's name (3.3.5.21.1).
+    fn rename(&mut self, key: LeaseKey, file: FileKey, stream: Name) {
+        if let Some(lease) = self.leases.get_mut(&key).filter(|lease| lease.file == file) {
+            lease.stream = stream;
+        }
+    }
+
     fn unclaim(&mut self, key: LeaseKey) {
         if let Some(lease) = self.leases.get_mut(&key) {
             lease.opens = lease.opens.saturating_sub(1);
@@ -88,6 +95,10 @@ impl Shard {
                 turn.answer(asker, Answer::LeasedFile(file));
             }
             ClientAsk::Claim { key, file, stream } => turn.answer(asker, client.claim(key, file, stream)),
+            ClientAsk::Renamed { key, file, stream } => {
+                client.rename(key, file, stream);
+                turn.answer(asker, Answer::Granted);
+            }
             ClientAsk::Unclaim(key) => client.unclaim(key),
         }
         if client.is_idle() {

@@ -20,7 +20,7 @@
 //! | [`Message::EndPrevious`] | session | session | answered: nothing to end |
 //! | [`Message::AskFile`] | open | file | a file without state is a file without opens: it is made |
 //! | [`Message::AskNamespace`] | open | namespace | made likewise |
-//! | [`Message::AskClient`] | session | client | made likewise |
+//! | [`Message::AskClient`] | session, file | client | made likewise |
 //! | [`Message::Freeze`], [`Message::Thaw`] | open | every shard | shards are always there |
 //! | [`Message::DirectoryCached`], [`Message::DirectoryUncached`] | open | every shard | shards are always there |
 //! | [`Message::Watch`], [`Message::Unwatch`] | open | every shard | shards are always there |
@@ -247,6 +247,15 @@ pub enum ClientAsk {
         /// The file.
         file: FileKey,
         /// Its stream, folded.
+        stream: Name,
+    },
+    /// The stream of a lease has another name (3.3.5.21.1). Granted.
+    Renamed {
+        /// The lease.
+        key: LeaseKey,
+        /// The file.
+        file: FileKey,
+        /// Its stream's name, folded.
         stream: Name,
     },
     /// An open that joined a lease is gone. Not answered.

@@ -2,7 +2,7 @@
 //! under way is done). Whoever waits holds no reservation, and can be withdrawn.
 
 use smb_proto::command::oplock_break::OplockLevel;
-use smb_proto::create_context::LeaseState;
+use smb_proto::create_context::{LeaseKey, LeaseState};
 use smb_proto::{Name, NtStatus};
 
 use super::caching::{BadAck, Breaks, CacheKey, CacheRequest, Cause, Notice, Want, is_look};
@@ -10,7 +10,7 @@ use super::lock::{Access, Lock, OnConflict, Range};
 use super::permit::Permit;
 use super::{File, Grant, Link, Removal, share_mode};
 use crate::ids::{ConnectionId, FileKey, MessageId, OpenId, SessionId};
-use crate::message::{Address, Answer, Asker, Message};
+use crate::message::{Address, Answer, Asker, ClientAsk, Message};
 use crate::shard::{Shard, Turn};
 use crate::timer::Timer;
 
@@ -93,7 +93,7 @@ pub enum FileAsk {
         /// The name.
         stream: Name,
     },
-    /// The stream of an open has another name now, or could not get it. Granted.
+    /// The stream of an open has another name now, or could not get it. Granted, when the client of its lease knows.
     EndStreamRename {
         /// The open.
         open: OpenId,
@@ -280,6 +280,13 @@ pub(super) enum Effect {
     Interim(Behind),
     Arm(u32),
     Disarm(u32),
+    /// The stream of a client's lease has another name; whoever waits for that is answered.
+    Renamed {
+        client: [u8; 16],
+        lease: LeaseKey,
+        stream: Name,
+        asker: Option<Asker>,
+    },
 }
 
 /// What becomes of an ask.
@@ -405,12 +412,15 @@ impl File {
                 };
                 Self::acknowledged(waiting.asker, answer, breaks, effects)
             }
+            FileAsk::EndStreamRename { open, stream, done } => {
+                let keys = self.end_stream_rename(*open, stream, *done);
+                self.tell_renamed(keys, *open, waiting.asker, effects)
+            }
             FileAsk::Close { .. }
             | FileAsk::Abandon { .. }
             | FileAsk::KeepOnClose { .. }
             | FileAsk::Removed(_)
             | FileAsk::BeginStreamRename { .. }
-            | FileAsk::EndStreamRename { .. }
             | FileAsk::IsPending { .. }
             | FileAsk::Renamed { .. }
             | FileAsk::CheckEntry { .. }
@@ -460,7 +470,6 @@ impl File {
                     return Answer::Refused(status);
                 }
             }
-            FileAsk::EndStreamRename { open, stream, done } => self.end_stream_rename(*open, stream, *done),
             FileAsk::IsPending { open } => {
                 return Answer::Pending(self.grants.get(open).is_some_and(|grant| self.is_pending(grant)));
             }
@@ -507,6 +516,7 @@ impl File {
             | FileAsk::Check { .. }
             | FileAsk::Dispose { .. }
             | FileAsk::CheckRename { .. }
+            | FileAsk::EndStreamRename { .. }
             | FileAsk::Lock { .. }
             | FileAsk::AcknowledgeOplock { .. }
             | FileAsk::AcknowledgeLease { .. } => {}
@@ -696,6 +706,11 @@ impl Shard {
                     self.arm(Timer::BreakAcknowledgment(key, number), self.limits.break_timeout_ms, turn);
                 }
                 Effect::Disarm(number) => self.disarm(Timer::BreakAcknowledgment(key, number), turn),
+                Effect::Renamed { client, lease, stream, asker } => {
+                    let ask = ClientAsk::Renamed { key: lease, file: key, stream };
+                    let asker = asker.unwrap_or_else(|| self.nobody());
+                    turn.post(Address::Client(client), Message::AskClient(ask, asker));
+                }
             }
         }
     }

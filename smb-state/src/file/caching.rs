@@ -499,6 +499,13 @@ impl Caching {
         })
     }
 
+    /// A stream has another name.
+    pub(crate) fn rename(&mut self, old: &Name, new: &Name) {
+        for holder in self.holders.values_mut().filter(|holder| holder.stream == *old) {
+            holder.stream = new.clone();
+        }
+    }
+
     /// An open is gone: its key's rights go with the last one.
     pub(crate) fn close(&mut self, key: CacheKey, open: OpenId, breaks: &mut Breaks) {
         let Some(holder) = self.holders.get_mut(&key) else { return };

@@ -63,6 +63,7 @@ enum Stage {
     Moving,
     AskingStream,
     MovingStream,
+    TellingStream,
 }
 
 /// Whether `path` is below `directory`, both relative to the root, without regard to case.
@@ -102,17 +103,26 @@ impl Shard {
         turn.post(Address::File(file), Message::AskFile(ask, asker));
     }
 
-    /// Tells the file how a stream's rename ended; what it granted is given back with that.
-    fn stream_rename_ended(&mut self, renaming: &Renaming, done: bool, turn: &mut Turn<'_>) {
-        let asker = self.nobody();
+    /// A stream has its new name: everybody who knows it by name is told before the client hears of it.
+    fn stream_is_renamed(&mut self, mut renaming: Box<Renaming>, turn: &mut Turn<'_>) {
+        let stream = renaming.target.stream().cloned().unwrap_or_default();
+        self.report_stream_renamed(renaming.open, &stream, turn);
         let Some(open) = self.opens.get_mut(&renaming.open) else { return };
+        let (file, stream) = (open.file, renaming.new_stream());
+        open.stream = stream.clone();
+        open.path = open.path_with_stream(renaming.target.stream());
+        let ask = FileAsk::EndStreamRename { open: renaming.open, stream, done: true };
+        renaming.stage = Stage::TellingStream;
+        let asker = self.wait(Wait::Rename(renaming));
+        turn.post(Address::File(file), Message::AskFile(ask, asker));
+    }
+
+    /// A stream keeps its name: what the file granted is given back.
+    fn stream_stays(&self, renaming: &Renaming, turn: &mut Turn<'_>) {
+        let Some(open) = self.opens.get(&renaming.open) else { return };
         let stream = renaming.new_stream();
-        if done {
-            open.stream = stream.clone();
-            open.path = open.path_with_stream(renaming.target.stream());
-        }
-        let ask = FileAsk::EndStreamRename { open: renaming.open, stream, done };
-        turn.post(Address::File(open.file), Message::AskFile(ask, asker));
+        let ask = FileAsk::EndStreamRename { open: renaming.open, stream, done: false };
+        turn.post(Address::File(open.file), Message::AskFile(ask, self.nobody()));
     }
 
     fn rename_stream(&mut self, mut renaming: Box<Renaming>, turn: &mut Turn<'_>) {
@@ -182,12 +192,7 @@ impl Shard {
                 self.on_rename_target(renaming, resolved, turn);
             }
             (Stage::Moving, StorageReply::Done) => self.rename_is_done(renaming, turn),
-            (Stage::MovingStream, StorageReply::Done) => {
-                let stream = renaming.target.stream().cloned().unwrap_or_default();
-                self.report_stream_renamed(renaming.open, &stream, turn);
-                self.stream_rename_ended(&renaming, true, turn);
-                self.end_rename(renaming, NtStatus::SUCCESS, turn);
-            }
+            (Stage::MovingStream, StorageReply::Done) => self.stream_is_renamed(renaming, turn),
             (Stage::Moving, StorageReply::Failed(NtStatus::OBJECT_NAME_COLLISION)) if renaming.replace => {
                 // It was not there when the name was looked up.
                 self.resolve_parent(renaming, turn);
@@ -197,7 +202,7 @@ impl Shard {
                 self.end_rename(renaming, NtStatus::OBJECT_PATH_NOT_FOUND, turn);
             }
             (Stage::MovingStream, reply) => {
-                self.stream_rename_ended(&renaming, false, turn);
+                self.stream_stays(&renaming, turn);
                 let failed = if let StorageReply::Failed(status) = reply { Some(status) } else { None };
                 self.end_rename(renaming, failed.unwrap_or(NtStatus::INTERNAL_ERROR), turn);
             }
@@ -310,6 +315,7 @@ impl Shard {
             (Stage::Reserving, Answer::Granted) => self.ask_target(renaming, turn),
             (Stage::AskingTarget, Answer::Granted) => self.move_link(renaming, turn),
             (Stage::AskingStream, Answer::Granted) => self.rename_stream(renaming, turn),
+            (Stage::TellingStream, Answer::Granted) => self.end_rename(renaming, NtStatus::SUCCESS, turn),
             (Stage::Reserving, Answer::Again) => {
                 renaming.reserved = None;
                 self.resolve_parent(renaming, turn);
@@ -329,7 +335,8 @@ impl Shard {
                     | Stage::ResolvingTarget
                     | Stage::Moving
                     | Stage::AskingStream
-                    | Stage::MovingStream => {}
+                    | Stage::MovingStream
+                    | Stage::TellingStream => {}
                 }
                 self.end_rename(renaming, *status, turn);
             }

@@ -200,7 +200,8 @@ impl File {
         let Some(grant) = self.grants.get(&open).cloned() else {
             return Verdict::Answer(Answer::Refused(NtStatus::FILE_CLOSED));
         };
-        // Not only below the allocation size: what that is is storage's to know, and to break too much is never wrong.
+        // Not only below the allocation size, as NTFS up to Windows Server 2008 R2 (MS-FSA 2.1.5.8, note 81): what that is is
+        // storage's to know, and a break too many costs a client no more than its cache.
         if self.breaks(&grant, Cause::Write, effects) {
             return Verdict::Break;
         }

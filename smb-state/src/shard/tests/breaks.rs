@@ -18,6 +18,7 @@ use crate::timer::{Armed, Timer};
 
 mod copy;
 mod order;
+mod streams;
 
 const R: LeaseState = LeaseState::READ_CACHING;
 const RH: LeaseState = LeaseState::READ_HANDLE;
@@ -84,16 +85,18 @@ impl Net {
     fn answer(&mut self) -> Actions {
         let (shard, token, op) = self.asked.pop_front().expect("something to answer");
         let reply = match op {
-            StorageOp::Resolve { path, .. } => {
+            StorageOp::Resolve { path, stream } => {
                 let name = path.first().cloned().unwrap_or_default();
                 self.handles.push(self.next_handle);
                 self.next_handle += 1;
                 let found = object("a", self.file, self.next_handle - 1);
-                StorageReply::Resolved(Resolved::Found(Object { name, ..found }))
+                let stream = stream.unwrap_or_default();
+                StorageReply::Resolved(Resolved::Found(Object { name, stream, ..found }))
             }
             StorageOp::Open { .. } | StorageOp::Attributes { .. } => {
                 StorageReply::Attributes(attributes(self.file))
             }
+            StorageOp::RenameStream { .. } => StorageReply::Done,
             StorageOp::Close { handle } => {
                 let before = self.handles.len();
                 self.handles.retain(|other| *other != handle.0);
