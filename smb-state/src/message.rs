@@ -9,7 +9,7 @@
 //! | [`Message::Setup`] | connection | session | answered USER_SESSION_DELETED |
 //! | [`Message::Authenticated`] | connection | session | its payload is released |
 //! | [`Message::Interim`] | whoever lets a request wait | connection | nobody is left to tell |
-//! | [`Message::Break`], [`Message::Permit`] | file | session | its close is on its way to the file |
+//! | [`Message::Break`], [`Message::Settled`], [`Message::Permit`] | file | session | its close is on its way to the file |
 //! | [`Message::Notify`] | session | connection | nobody is left to tell |
 //! | [`Message::ChannelLost`] | connection | session | nothing to do |
 //! | [`Message::Endpoint`] | session | connection | its payload is released |
@@ -116,6 +116,13 @@ pub enum Message {
         open: OpenId,
         /// What is broken.
         notice: Notice,
+    },
+    /// A break has ended with these rights that was under way when an open joined the lease.
+    Settled {
+        /// The open.
+        open: OpenId,
+        /// What it may cache.
+        state: LeaseState,
     },
     /// What an open may do without asking its file, from now on.
     Permit {

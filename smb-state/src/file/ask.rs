@@ -276,6 +276,7 @@ pub(super) struct Waiting {
 pub(super) enum Effect {
     Answer(Asker, Answer),
     Tell(SessionId, OpenId, Notice),
+    Settled(SessionId, OpenId, LeaseState),
     Restrict(SessionId, OpenId, Permit),
     Interim(Behind),
     Arm(u32),
@@ -301,6 +302,9 @@ pub(super) enum Verdict {
 }
 
 fn push_breaks(breaks: Breaks, effects: &mut Vec<Effect>) {
+    effects.extend(
+        breaks.settled.into_iter().map(|(session, open, state)| Effect::Settled(session, open, state)),
+    );
     effects.extend(breaks.ended.into_iter().map(Effect::Disarm));
     effects.extend(
         breaks.notices.into_iter().map(|(session, open, notice)| Effect::Tell(session, open, notice)),
@@ -435,8 +439,11 @@ impl File {
         }
     }
 
-    /// The acknowledgment's answer goes out before the next break of the same rights.
-    fn acknowledged(asker: Asker, answer: Answer, breaks: Breaks, effects: &mut Vec<Effect>) -> Verdict {
+    /// The acknowledgment's answer goes out before the next break of the same rights, and after opens that were granted
+    /// meanwhile are known to have less.
+    fn acknowledged(asker: Asker, answer: Answer, mut breaks: Breaks, effects: &mut Vec<Effect>) -> Verdict {
+        let settled = std::mem::take(&mut breaks.settled);
+        push_breaks(Breaks { settled, ..Breaks::default() }, effects);
         effects.push(Effect::Answer(asker, answer));
         push_breaks(breaks, effects);
         Verdict::Answered
@@ -695,6 +702,9 @@ impl Shard {
                 Effect::Answer(asker, answer) => turn.answer(asker, answer),
                 Effect::Tell(session, open, notice) => {
                     turn.post(Address::Session(session), Message::Break { open, notice });
+                }
+                Effect::Settled(session, open, state) => {
+                    turn.post(Address::Session(session), Message::Settled { open, state });
                 }
                 Effect::Restrict(session, open, permit) => {
                     turn.post(Address::Session(session), Message::Permit { open, permit });

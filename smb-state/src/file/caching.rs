@@ -133,6 +133,8 @@ pub enum Notice {
 pub(crate) struct Breaks {
     /// To be told, to the session of that open.
     pub(crate) notices: Vec<(SessionId, OpenId, Notice)>,
+    /// Opens that were granted during a break, and what is held now that it has ended.
+    pub(crate) settled: Vec<(SessionId, OpenId, LeaseState)>,
     /// Acknowledgments to wait for.
     pub(crate) begun: Vec<u32>,
     /// Acknowledgments that are no longer waited for.
@@ -158,6 +160,8 @@ struct Holder {
     epoch: u16,
     /// Opens under the key, in the order of their grants.
     opens: Vec<(OpenId, SessionId)>,
+    /// Those of them that were granted during the break, and told what was held before it.
+    joined: Vec<(OpenId, SessionId)>,
 }
 
 /// A break that waits for its acknowledgment.
@@ -220,6 +224,16 @@ fn rights(level: OplockLevel) -> LeaseState {
         OplockLevel::EXCLUSIVE => LeaseState::READ_WRITE,
         OplockLevel::II => R,
         _ => NONE,
+    }
+}
+
+impl Cached {
+    /// The same once the break that was under way has ended with these rights. An acknowledgment changes no epoch.
+    pub(crate) fn settled(self, state: LeaseState) -> Self {
+        match self {
+            Self::Lease { breaking: true, v2, .. } => Self::Lease { state, breaking: false, v2 },
+            Self::Lease { breaking: false, .. } | Self::Oplock(_) => self,
+        }
     }
 }
 
@@ -322,6 +336,8 @@ impl Holder {
         let Some(breaking) = self.breaking.take() else { return };
         breaks.ended.push(breaking.number);
         self.state = state;
+        let joined = std::mem::take(&mut self.joined);
+        breaks.settled.extend(joined.into_iter().map(|(open, session)| (session, open, state)));
         let left = legal(LeaseState(state.0 & breaking.then.0));
         if left != state {
             // A chain of breaks goes step by step: RWH, RH, R, none.
@@ -428,6 +444,7 @@ impl Caching {
                     breaking: None,
                     epoch: 0,
                     opens: vec![(open, session)],
+                    joined: Vec::new(),
                 };
                 self.holders.insert(key, holder);
                 Cached::Oplock(level(state))
@@ -460,12 +477,16 @@ impl Caching {
             breaking: None,
             epoch: v2.map_or(0, |v2| v2.epoch),
             opens: Vec::new(),
+            joined: Vec::new(),
         });
         if promoted != holder.state {
             holder.state = promoted;
             holder.epoch = holder.epoch.wrapping_add(1);
         }
         holder.opens.push((request.open, request.session));
+        if holder.breaking.is_some() {
+            holder.joined.push((request.open, request.session));
+        }
         holder.cached()
     }
 
@@ -510,6 +531,7 @@ impl Caching {
     pub(crate) fn close(&mut self, key: CacheKey, open: OpenId, breaks: &mut Breaks) {
         let Some(holder) = self.holders.get_mut(&key) else { return };
         holder.opens.retain(|(other, _)| *other != open);
+        holder.joined.retain(|(other, _)| *other != open);
         if holder.opens.is_empty() {
             breaks.ended.extend(holder.breaking.map(|breaking| breaking.number));
             self.holders.remove(&key);
@@ -576,6 +598,11 @@ impl Caching {
     pub(crate) fn check_invariants(&self) {
         for (key, holder) in &self.holders {
             assert!(!holder.opens.is_empty(), "caching rights without an open");
+            let joined = holder.joined.iter().all(|open| holder.opens.contains(open));
+            assert!(
+                joined && (holder.breaking.is_some() || holder.joined.is_empty()),
+                "nobody joins no break"
+            );
             assert_eq!(legal(holder.state), holder.state, "an illegal state (S27)");
             if let Some(Breaking { to, then, .. }) = holder.breaking {
                 assert!(holder.state.contains(to) && to.contains(then), "a break to more (S28)");

@@ -54,6 +54,16 @@ impl Shard {
         }
     }
 
+    /// The break of a lease has ended that an open joined meanwhile: what its CREATE is answered is what is held then, not what
+    /// was held when the file granted it (S32).
+    pub(crate) fn on_settled(&mut self, id: OpenId, state: LeaseState) {
+        if let Some(open) =
+            self.opens.get_mut(&id).filter(|open| open.state == State::Creating && open.granted)
+        {
+            open.settled = Some(state);
+        }
+    }
+
     /// A CREATE was answered: breaks that came meanwhile go out.
     pub(crate) fn tell_held_breaks(
         &mut self,
@@ -70,7 +80,7 @@ impl Shard {
     /// that other opens share concern anybody.
     pub(crate) fn lose_grant(&mut self, session: SessionId, id: OpenId, turn: &mut Turn<'_>) {
         let Some(open) = self.opens.get_mut(&id) else { return };
-        open.granted = false;
+        (open.granted, open.settled) = (false, None);
         let held = std::mem::take(&mut open.held_breaks);
         self.tell_held_breaks(session, held, turn);
     }

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use smb_proto::access::AccessMask;
 use smb_proto::command::FileId;
 use smb_proto::command::create::CreateOptions;
-use smb_proto::create_context::LeaseKey;
+use smb_proto::create_context::{LeaseKey, LeaseState};
 use smb_proto::{Name, NtStatus};
 
 use channel_sequence::{Outstanding, Stale, Ticket};
@@ -107,6 +107,8 @@ pub struct Open {
     pub(crate) granted: bool,
     /// Breaks that came before its CREATE was answered: a grant is never overtaken by its break (S32).
     pub(crate) held_breaks: Vec<(OpenId, Notice)>,
+    /// While it is being made: what its lease has kept of what was broken when the file granted it.
+    pub(crate) settled: Option<LeaseState>,
     /// The open's own delete-pending directory was announced to the namespace.
     pub(crate) doomed: bool,
     /// Which times it keeps, and whether it wrote.

@@ -209,6 +209,7 @@ impl Shard {
             (Address::Session(session), Message::Break { open, notice }) => {
                 self.on_break(session, open, notice, turn);
             }
+            (Address::Session(_), Message::Settled { open, state }) => self.on_settled(open, state),
             (Address::Session(_), Message::Permit { open, permit }) => self.on_permit(open, permit, turn),
             (Address::Connection(connection), Message::Notify(notification)) => {
                 self.on_notification(connection, notification, turn);

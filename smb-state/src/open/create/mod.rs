@@ -526,7 +526,7 @@ impl Shard {
         self.submit(creating.requester.clone(), op, Wait::Create(creating), turn);
     }
 
-    fn complete_create(&mut self, creating: Box<Creating>, object: Object, turn: &mut Turn<'_>) {
+    fn complete_create(&mut self, mut creating: Box<Creating>, object: Object, turn: &mut Turn<'_>) {
         let alive = self.sessions.get(&creating.origin.session).is_some_and(|session| {
             session.state != crate::session::State::Ending
                 && session.trees.get(&creating.origin.tree).is_some_and(|tree| !tree.is_ending())
@@ -544,6 +544,9 @@ impl Shard {
         open.spelled = (object.name.clone(), object.stream.clone());
         open.link = Link { parent: object.parent, name: object.name.folded() };
         let held = std::mem::take(&mut open.held_breaks);
+        if let Some(state) = open.settled.take() {
+            creating.cached = creating.cached.settled(state);
+        }
         let file_id = open.file_id(creating.open);
         open.cached_in = creating.caches.map_or(0, |(_, told)| told);
         let overwrote = matches!(creating.action, CreateAction::OVERWRITTEN | CreateAction::SUPERSEDED);
@@ -692,6 +695,7 @@ impl Creating {
             break_told: None,
             granted: false,
             held_breaks: Vec::new(),
+            settled: None,
             outstanding: Outstanding::default(),
             doomed: false,
             times: super::times::Times::default(),

@@ -158,3 +158,26 @@ fn whoever_goes_away_amid_a_compound_leaves_nothing() {
         net.end(&[holder, opener, other]);
     }
 }
+
+#[test]
+fn an_open_that_joins_amid_a_break_is_told_what_is_left() {
+    let mut net = Net::new();
+    let [mut holder, mut opener, other] = net.three();
+    opened(&net.ask(&mut holder, with_lease(RWH)));
+    assert_eq!(notifications(&net.ask(&mut opener, plain())).len(), 1);
+    // Another open joins the lease, and storage is still busy with it when the break is acknowledged.
+    net.send(&mut holder, with_lease(RWH));
+    net.answer();
+    let preparing = net.asked.pop_front().expect("storage makes it ready");
+    assert!(matches!(preparing.2, StorageOp::Open { .. }));
+    let mut actions = net.send(&mut holder, acknowledge_lease(RH));
+    actions.extend(net.run());
+    assert_eq!(statuses(&actions, &holder), [NtStatus::SUCCESS]);
+    assert_eq!(statuses(&actions, &opener), [NtStatus::SUCCESS]);
+    net.asked.push_back(preparing);
+    let actions = net.run();
+    let Body::Create(create) = &response(&actions).body else { panic!("{actions:?}") };
+    let lease = LeaseV1 { key: KEY, state: RH, flags: LeaseFlags::EMPTY };
+    assert!(create.contexts.contains(&ResponseContext::Lease(lease)), "{create:?}");
+    net.end(&[holder, opener, other]);
+}
