@@ -6,6 +6,7 @@
 use harness::run::Entry;
 
 pub mod credits;
+pub mod directory_leases;
 pub mod harness;
 pub mod leases;
 pub mod locks;
@@ -14,5 +15,12 @@ pub mod session;
 pub mod two_shards;
 
 /// Every model.
-pub const MODELS: &[Entry] =
-    &[credits::ENTRY, leases::ENTRY, locks::ENTRY, notify::ENTRY, session::ENTRY, two_shards::ENTRY];
+pub const MODELS: &[Entry] = &[
+    credits::ENTRY,
+    directory_leases::ENTRY,
+    leases::ENTRY,
+    locks::ENTRY,
+    notify::ENTRY,
+    session::ENTRY,
+    two_shards::ENTRY,
+];

@@ -6,15 +6,17 @@ use smb_proto::attributes::FileAttributes;
 use smb_proto::command::create::{CreateDisposition, CreateOptions, ImpersonationLevel, ShareAccess};
 use smb_proto::command::negotiate::{Capabilities, Dialect, SecurityMode};
 use smb_proto::command::oplock_break::OplockLevel;
+use smb_proto::command::query_directory::{self, QueryDirectoryFlags};
 use smb_proto::command::{FileId, close, create, negotiate, read, tree_connect};
 use smb_proto::create_context::RequestContext;
 use smb_proto::crypto::SigningAlgorithm;
+use smb_proto::fscc::class::FileInfoClass;
 use smb_proto::fscc::file_info::{RenameFlags, RenameInformation, SetFileInformation};
 use smb_proto::{Name, NtStatus};
 use smb_state::config::{Allowed, Config, Encryption, Limits, Share};
 use smb_state::event::Identity;
 use smb_state::ids::{BufferId, ConnectionId, MessageId, SessionId, ShareId, TreeId, VolumeId};
-use smb_state::request::{Chain, Command, Protection, Request, SessionSetup, SetInfo, Setting};
+use smb_state::request::{Chain, Command, Protection, Request, SessionSetup, SetInfo, Setting, Write};
 use smb_state::response::Body;
 use smb_state::storage::VolumeCaps;
 
@@ -222,6 +224,33 @@ pub fn read(file_id: FileId) -> Command {
         remaining_bytes: 0,
         channel_info: Bytes::new(),
     })
+}
+
+/// WRITE of one byte.
+#[must_use]
+pub fn write(file_id: FileId, buffer: BufferId) -> Command {
+    Command::Write(Write {
+        file_id,
+        offset: 0,
+        buffer,
+        length: 1,
+        write_through: false,
+        unbuffered: false,
+        by_rdma: false,
+    })
+}
+
+/// QUERY_DIRECTORY of everything.
+#[must_use]
+pub fn list(file_id: FileId) -> Command {
+    Command::QueryDirectory(Box::new(query_directory::Request {
+        file_information_class: FileInfoClass::NAMES.0,
+        flags: QueryDirectoryFlags::RESTART_SCANS,
+        file_index: 0,
+        file_id,
+        file_name: Name::from("*"),
+        output_buffer_length: 1000,
+    }))
 }
 
 /// CLOSE.

@@ -63,6 +63,12 @@ pub enum Fault {
     BreakOvertakes,
     /// A lease's acknowledgment is accepted whatever it claims.
     AcceptAnyAck,
+    /// A directory of another shard is not told that its entries changed.
+    LoseEntryChanged,
+    /// It is told, but not under which lease they were changed.
+    ForgetParentKey,
+    /// Another shard does not hear that a directory may be cached.
+    SkipDirectoryCached,
 }
 
 impl Fault {
@@ -99,6 +105,9 @@ impl Fault {
             Self::ForgetBreak => "forget-break",
             Self::BreakOvertakes => "break-overtakes",
             Self::AcceptAnyAck => "accept-any-ack",
+            Self::LoseEntryChanged => "lose-entry-changed",
+            Self::ForgetParentKey => "forget-parent-key",
+            Self::SkipDirectoryCached => "skip-directory-cached",
         }
     }
 }

@@ -102,6 +102,8 @@ pub struct Wire {
     pub pending: BTreeSet<MessageId>,
     /// Requests that had an interim response.
     pub interim: BTreeSet<MessageId>,
+    /// Requests of compounds that are not answered, with the one before each.
+    after: BTreeMap<MessageId, MessageId>,
     /// Requests that a CANCEL named.
     cancelled: BTreeSet<MessageId>,
     /// Credits that responses granted.
@@ -113,9 +115,11 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// Whether a request waits for something that may never come.
+    /// Whether a request waits for something that may never come, or for one of its compound that does.
     fn waits(&self, message: &MessageId) -> bool {
+        let before = self.after.get(message).filter(|before| self.pending.contains(before));
         self.interim.contains(message) && !self.cancelled.contains(message)
+            || before.is_some_and(|before| self.waits(before))
     }
 }
 
@@ -328,11 +332,13 @@ impl World {
 
     fn send(&mut self, connection: ConnectionId, mut chain: Chain, seen: &mut Vec<Seen>) {
         let Some(wire) = self.wires.get_mut(&connection).filter(|wire| !wire.gone) else { return };
+        let mut before = None;
         for request in std::iter::once(&chain.first).chain(&chain.rest) {
             if request.command == Command::Cancel {
                 wire.cancelled.insert(request.message);
             } else if !wire.closing {
                 wire.pending.insert(request.message);
+                wire.after.extend(before.replace(request.message).map(|before| (request.message, before)));
             }
         }
         for request in std::iter::once(&chain.first).chain(&chain.rest) {
@@ -432,6 +438,10 @@ impl World {
                 let content = self.volume.content(handle);
                 self.payload(ConnectionId(content >> 32), MessageId(content & 0xFF_FFFF))
             }
+            StorageOp::List { handle, .. } => {
+                let shown = self.volume.shown_by(handle);
+                self.payload(ConnectionId(0), MessageId(shown))
+            }
             _ => BufferId(0),
         };
         match self.volume.perform(&asked.op, asked.made_by, buffer) {
@@ -519,7 +529,12 @@ impl World {
         }
     }
 
-    fn post(&mut self, from: ShardId, to: ShardId, envelope: Envelope) {
+    fn post(&mut self, from: ShardId, to: ShardId, mut envelope: Envelope) {
+        if self.fault == Some(Fault::ForgetParentKey)
+            && let Message::AskFile(FileAsk::EntryChanged { by }, _) = &mut envelope.message
+        {
+            *by = None;
+        }
         match (self.fault, &envelope.message) {
             (Some(Fault::SkipFreeze), Message::Freeze { asker, .. }) => {
                 return self.mail_answer(to, *asker, Answer::Granted);
@@ -536,6 +551,10 @@ impl World {
             (Some(Fault::LoseFree), Message::AskNamespace(NamespaceAsk::Free(_), _)) => return,
             (Some(Fault::LoseNews), Message::News { .. }) => return,
             (Some(Fault::SkipWatch), Message::Watch { asker, .. }) => {
+                return self.mail_answer(to, *asker, Answer::Granted);
+            }
+            (Some(Fault::LoseEntryChanged), Message::AskFile(FileAsk::EntryChanged { .. }, _)) => return,
+            (Some(Fault::SkipDirectoryCached), Message::DirectoryCached { asker, .. }) => {
                 return self.mail_answer(to, *asker, Answer::Granted);
             }
             (Some(fault), _) if self.post_of_locks(fault, from, to, &envelope) => return,
@@ -643,6 +662,9 @@ impl World {
         } else {
             None
         };
+        if !interim {
+            wire.after.remove(&message);
+        }
         let keyed = match response.protect {
             Protect::Plain => true,
             Protect::Sign => wire.keys.contains(&response.session) || wire.binds.contains(&response.session),

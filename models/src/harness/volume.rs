@@ -5,6 +5,7 @@
 //! relies on is that a pinned number is not reused, so a model should reuse it the moment it may.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use smb_proto::attributes::FileAttributes;
 use smb_proto::{FileTime, Name, NtStatus};
@@ -92,6 +93,23 @@ impl Volume {
     #[must_use]
     pub fn content(&self, handle: Handle) -> u64 {
         self.pins.get(&handle).and_then(|pin| self.files.get(&pin.number)).map_or(0, |file| file.content)
+    }
+
+    /// What a directory shows of its entries, as a number of 24 bits.
+    #[must_use]
+    pub fn shown(&self, directory: FileNumber) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for ((_, name), number) in self.entries.iter().filter(|((parent, _), _)| *parent == directory) {
+            let content = self.files.get(number).map(|file| (file.made_by, file.content));
+            (name, content).hash(&mut hasher);
+        }
+        hasher.finish() & 0xFF_FFFF
+    }
+
+    /// What the directory shows that a handle pins.
+    #[must_use]
+    pub fn shown_by(&self, handle: Handle) -> u64 {
+        self.pins.get(&handle).map_or(0, |pin| self.shown(pin.number))
     }
 
     /// Who made the file that this handle pins.
@@ -278,6 +296,10 @@ impl Volume {
             StorageOp::Read { handle, .. } => {
                 self.pinned(*handle)?;
                 StorageReply::Read { buffer, length: 1 }
+            }
+            StorageOp::List { handle, .. } => {
+                self.pinned(*handle)?;
+                StorageReply::Listed { buffer, length: 1 }
             }
             StorageOp::Write { handle, length, buffer, .. } => {
                 let number = self.pinned(*handle)?.number;
