@@ -8,6 +8,8 @@ use smb_proto::create_context::LeaseState;
 pub(super) enum Op {
     /// CREATE, into this place.
     Open(usize, How, Asks),
+    /// The same with a READ in one frame.
+    OpenAndRead(usize, How, Asks),
     /// READ, or from the cache.
     Read(usize),
     /// WRITE, or to the cache.
@@ -22,6 +24,13 @@ pub(super) enum Op {
     Leave,
     /// What only the client has is written before its CLOSE; in no script.
     Flush,
+}
+
+impl Op {
+    /// Whether it opens the file.
+    pub(super) fn opens(self) -> bool {
+        matches!(self, Self::Open(..) | Self::OpenAndRead(..))
+    }
 }
 
 /// Access and sharing.
@@ -70,7 +79,7 @@ pub(super) struct Case {
 use Asks::{Lease, LeaseV2, Nothing, Oplock};
 use How::{Alone, Careful, Deleting, Shared};
 use Manners::{Greedy, Ignores, Obeys};
-use Op::{Cancel, Close, Delete, Leave, Open, Read, Write};
+use Op::{Cancel, Close, Delete, Leave, Open, OpenAndRead, Read, Write};
 
 const R: LeaseState = LeaseState::READ_CACHING;
 const RW: LeaseState = LeaseState::READ_WRITE;
@@ -93,7 +102,41 @@ const fn deep(case: Case) -> Case {
     Case { deep: true, ..case }
 }
 
+// Those on two shards come first: the faults of messages show there.
 pub(super) const CASES: &[Case] = &[
+    case(
+        "two shards: a lease against a writer",
+        2,
+        &[
+            &[Open(0, Shared, LeaseV2(RWH)), Read(0), Read(0), Leave],
+            &[Open(0, Shared, Nothing), Write(0), Write(0), Leave],
+        ],
+        &[Obeys, Obeys],
+    ),
+    case(
+        "two shards: a writer in its cache against a reader",
+        2,
+        &[
+            &[Open(0, Shared, LeaseV2(RW)), Write(0), Close(0)],
+            &[Open(0, Shared, LeaseV2(R)), Cancel, Read(0), Read(0), Close(0)],
+        ],
+        &[Obeys, Obeys],
+    ),
+    case(
+        "two shards: each in the other's way",
+        2,
+        &[
+            &[Open(0, Careful, LeaseV2(RH)), Open(1, Deleting, LeaseV2(RH)), Leave],
+            &[Open(0, Careful, LeaseV2(RH)), Open(1, Deleting, LeaseV2(RH)), Leave],
+        ],
+        &[Obeys, Obeys],
+    ),
+    case(
+        "two shards: oplocks never acknowledged",
+        2,
+        &[&[Open(0, Shared, Oplock(BATCH)), Write(0), Leave], &[Open(0, Shared, Oplock(II)), Read(0), Leave]],
+        &[Ignores, Obeys],
+    ),
     case(
         "leases: one writes in its cache, the other reads",
         1,
@@ -126,6 +169,15 @@ pub(super) const CASES: &[Case] = &[
         1,
         &[
             &[Open(0, Shared, LeaseV2(R)), Open(1, Shared, LeaseV2(RWH)), Read(1), Close(1), Leave],
+            &[Open(0, Shared, Nothing), Write(0), Leave],
+        ],
+        &[Obeys, Obeys],
+    ),
+    case(
+        "leases: one key, another open amid a break",
+        1,
+        &[
+            &[Open(0, Shared, LeaseV2(RWH)), Open(1, Shared, LeaseV2(RWH)), Read(1), Leave],
             &[Open(0, Shared, Nothing), Write(0), Leave],
         ],
         &[Obeys, Obeys],
@@ -199,6 +251,24 @@ pub(super) const CASES: &[Case] = &[
         &[Obeys, Obeys],
     ),
     case(
+        "leases: opened and read in one frame",
+        1,
+        &[
+            &[OpenAndRead(0, Shared, LeaseV2(RWH)), Read(0), Leave],
+            &[OpenAndRead(0, Shared, Lease(R)), Write(0), Leave],
+        ],
+        &[Obeys, Obeys],
+    ),
+    case(
+        "oplocks: opened and read in one frame",
+        1,
+        &[
+            &[OpenAndRead(0, Shared, Oplock(BATCH)), Write(0), Leave],
+            &[Open(0, Shared, Nothing), Read(0), Leave],
+        ],
+        &[Obeys, Obeys],
+    ),
+    case(
         "oplocks: exclusive and level II, two writers",
         1,
         &[
@@ -208,6 +278,21 @@ pub(super) const CASES: &[Case] = &[
         &[Obeys, Obeys],
     ),
     case(
+        "oplocks: a bad acknowledgment",
+        1,
+        &[&[Open(0, Shared, Oplock(BATCH)), Leave], &[Open(0, Shared, Nothing), Write(0), Leave]],
+        &[Greedy, Obeys],
+    ),
+    case(
+        "mixed: a batch oplock and a lease",
+        1,
+        &[
+            &[Open(0, Shared, Oplock(BATCH)), Write(0), Close(0)],
+            &[Open(0, Shared, LeaseV2(RWH)), Read(0), Write(0), Close(0)],
+        ],
+        &[Obeys, Obeys],
+    ),
+    deep(case(
         "oplocks: bad acknowledgments and none",
         1,
         &[
@@ -216,8 +301,8 @@ pub(super) const CASES: &[Case] = &[
             &[Open(0, Shared, Nothing), Write(0)],
         ],
         &[Greedy, Ignores, Obeys],
-    ),
-    case(
+    )),
+    deep(case(
         "mixed: a batch oplock, a lease, and neither",
         1,
         &[
@@ -226,40 +311,16 @@ pub(super) const CASES: &[Case] = &[
             &[Open(0, Shared, Nothing), Write(0)],
         ],
         &[Obeys, Obeys, Obeys],
-    ),
-    case(
-        "two shards: a lease against a writer",
+    )),
+    deep(case(
+        "two shards: opened and read in one frame",
         2,
         &[
-            &[Open(0, Shared, LeaseV2(RWH)), Read(0), Read(0), Leave],
-            &[Open(0, Shared, Nothing), Write(0), Write(0), Leave],
+            &[OpenAndRead(0, Shared, LeaseV2(RWH)), Write(0), Close(0)],
+            &[OpenAndRead(0, Shared, LeaseV2(RWH)), Write(0), Close(0)],
         ],
         &[Obeys, Obeys],
-    ),
-    case(
-        "two shards: a writer in its cache against a reader",
-        2,
-        &[
-            &[Open(0, Shared, LeaseV2(RW)), Write(0), Close(0)],
-            &[Open(0, Shared, LeaseV2(R)), Cancel, Read(0), Read(0), Close(0)],
-        ],
-        &[Obeys, Obeys],
-    ),
-    case(
-        "two shards: each in the other's way",
-        2,
-        &[
-            &[Open(0, Careful, LeaseV2(RH)), Open(1, Deleting, LeaseV2(RH)), Leave],
-            &[Open(0, Careful, LeaseV2(RH)), Open(1, Deleting, LeaseV2(RH)), Leave],
-        ],
-        &[Obeys, Obeys],
-    ),
-    case(
-        "two shards: oplocks never acknowledged",
-        2,
-        &[&[Open(0, Shared, Oplock(BATCH)), Write(0), Leave], &[Open(0, Shared, Oplock(II)), Read(0), Leave]],
-        &[Ignores, Obeys],
-    ),
+    )),
     deep(case(
         "two shards: three kinds",
         2,
