@@ -1,6 +1,6 @@
 //! One shard: the machines whose home it is, and the step that moves them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use smb_proto::Name;
 use smb_proto::command::ioctl::NetworkInterface;
@@ -18,7 +18,7 @@ use crate::message::{Address, Answer, Asker, Envelope, Finished, Message};
 use crate::namespace::Namespace;
 use crate::open::Open;
 use crate::open::create::Creating;
-use crate::session::Session;
+use crate::session::{Leaves, Session};
 use crate::slots::Slots;
 use crate::storage::{Requester, StorageOp, StorageReply};
 use crate::timer::{Armed, Timer};
@@ -44,6 +44,10 @@ pub struct Shard {
     pub(crate) sessions: BTreeMap<SessionId, Session>,
     pub(crate) clients: BTreeMap<[u8; 16], Client>,
     pub(crate) opens: BTreeMap<OpenId, Open>,
+    /// How many of them are kept for clients that are gone.
+    pub(crate) preserved: u32,
+    /// Opens that are lost before they came here to be kept.
+    pub(crate) lost_early: BTreeSet<OpenId>,
     pub(crate) files: BTreeMap<FileKey, File>,
     pub(crate) namespaces: BTreeMap<VolumeId, Namespace>,
     /// Directories being renamed, with the opens below them that wait for it.
@@ -113,6 +117,7 @@ impl Address {
         match self {
             Self::Connection(connection) => connection.shard(),
             Self::Session(session) => session.partition().shard(shards),
+            Self::Open(open) => open.partition().shard(shards),
             Self::File(file) => file.partition().shard(shards),
             Self::Namespace(volume) => Partition::of_number(u64::from(volume.0)).shard(shards),
             Self::Client(guid) => {
@@ -139,6 +144,8 @@ impl Shard {
             sessions: BTreeMap::new(),
             clients: BTreeMap::new(),
             opens: BTreeMap::new(),
+            preserved: 0,
+            lost_early: BTreeSet::new(),
             files: BTreeMap::new(),
             namespaces: BTreeMap::new(),
             frozen: BTreeMap::new(),
@@ -231,6 +238,11 @@ impl Shard {
             (Address::Client(guid), Message::AskClient(ask, asker)) => {
                 self.on_ask_client(guid, ask, asker, turn)
             }
+            (Address::Open(_), Message::Preserve { id, open, asker }) => {
+                self.on_preserve(id, *open, asker, turn)
+            }
+            (Address::Open(_), Message::Reclaim { claim, asker }) => self.on_reclaim(&claim, asker, turn),
+            (Address::Open(_), Message::Lost { open }) => self.on_lost(open, turn),
             (Address::Shard(_), Message::Freeze { volume, path, asker }) => {
                 self.on_freeze(volume, path, asker, turn)
             }
@@ -255,6 +267,7 @@ impl Shard {
                 | Address::File(_)
                 | Address::Namespace(_)
                 | Address::Client(_)
+                | Address::Open(_)
                 | Address::Shard(_),
                 _,
             ) => debug_assert!(false, "a message at a machine that does not take it"),
@@ -295,6 +308,7 @@ impl Shard {
             }
             Timer::SessionExpiry(session) => self.on_session_expired(session),
             Timer::BreakAcknowledgment(file, number) => self.on_break_timeout(file, number, turn),
+            Timer::Scavenger(open) => self.on_scavenger(open, turn),
             Timer::WriteTime(open) => self.on_write_time_due(open, turn),
         }
     }
@@ -304,7 +318,7 @@ impl Shard {
             Admin::Shares(shares) => self.on_shares(shares, turn),
             Admin::Interfaces(interfaces) => self.interfaces = interfaces,
             Admin::Limits(limits) => self.limits = limits,
-            Admin::EndSession(session) => self.end_session(session, None, turn),
+            Admin::EndSession(session) => self.end_session(session, Leaves::Nothing, None, turn),
             Admin::EndShare(share) => self.on_end_share(share, turn),
             Admin::Shutdown => {
                 self.shutting_down = true;
