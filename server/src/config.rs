@@ -363,8 +363,7 @@ fn limits(source: &Source<'_>, section: LimitsSection) -> Result<Limits, Wrong> 
             0..10_000_001,
             default.preserved_opens_max,
         )?,
-        preserve_ms: 1000
-            * source.within(section.preserve_seconds, 1..86_401, default.preserve_ms / 1000)?,
+        preserve_ms: 1000 * source.within(section.preserve_seconds, 1..86_401, default.preserve_ms / 1000)?,
         preserve_ms_max: 1000
             * source.within(section.preserve_seconds_max, 1..86_401, default.preserve_ms_max / 1000)?,
         locks_per_open_max: source.within(

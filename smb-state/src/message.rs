@@ -20,6 +20,7 @@
 //! | [`Message::Preserve`] | session | open's home | shards are always there |
 //! | [`Message::Reclaim`] | session | open's home | answered: there is no such open |
 //! | [`Message::Lost`] | file | open's home | it is on its way there; or its close to the file |
+//! | [`Message::Gone`] | session | open's home | shards are always there |
 //! | [`Message::EndPrevious`] | session | session | answered: nothing to end |
 //! | [`Message::AskFile`] | open | file | a file without state is a file without opens: it is made |
 //! | [`Message::AskNamespace`] | open | namespace | made likewise |
@@ -174,6 +175,11 @@ pub enum Message {
         claim: Box<Claim>,
         /// To be answered.
         asker: Asker,
+    },
+    /// An open that a client took up again in another shard is closed.
+    Gone {
+        /// The open.
+        open: OpenId,
     },
     /// What a preserved open caches is to be broken, and its client can't be told: the open goes.
     Lost {

@@ -171,6 +171,8 @@ impl Shard {
         let Some(open) = self.opens.remove(&id) else { return };
         if open.kept {
             self.preserved_is_gone(id, turn);
+        } else if open.durable.is_some() {
+            turn.post(Address::Open(id), Message::Gone { open: id });
         }
         if let State::Closing(closers) = &open.state {
             for closer in closers {

@@ -18,6 +18,7 @@ use crate::message::{Address, Answer, Asker, Envelope, Finished, Message};
 use crate::namespace::Namespace;
 use crate::open::Open;
 use crate::open::create::Creating;
+use crate::open::durable::Claim;
 use crate::session::{Leaves, Session};
 use crate::slots::Slots;
 use crate::storage::{Requester, StorageOp, StorageReply};
@@ -46,6 +47,10 @@ pub struct Shard {
     pub(crate) opens: BTreeMap<OpenId, Open>,
     /// How many of them are kept for clients that are gone.
     pub(crate) preserved: u32,
+    /// Opens of this shard's ids that clients took up again elsewhere.
+    pub(crate) abroad: BTreeSet<OpenId>,
+    /// Clients that came back for an open whose old session has not ended yet.
+    pub(crate) claims: BTreeMap<OpenId, (Claim, Asker)>,
     /// Opens that are lost before they came here to be kept.
     pub(crate) lost_early: BTreeSet<OpenId>,
     pub(crate) files: BTreeMap<FileKey, File>,
@@ -145,6 +150,8 @@ impl Shard {
             clients: BTreeMap::new(),
             opens: BTreeMap::new(),
             preserved: 0,
+            abroad: BTreeSet::new(),
+            claims: BTreeMap::new(),
             lost_early: BTreeSet::new(),
             files: BTreeMap::new(),
             namespaces: BTreeMap::new(),
@@ -241,7 +248,8 @@ impl Shard {
             (Address::Open(_), Message::Preserve { id, open, asker }) => {
                 self.on_preserve(id, *open, asker, turn)
             }
-            (Address::Open(_), Message::Reclaim { claim, asker }) => self.on_reclaim(&claim, asker, turn),
+            (Address::Open(_), Message::Reclaim { claim, asker }) => self.on_reclaim(*claim, asker, turn),
+            (Address::Open(_), Message::Gone { open }) => self.open_is_gone_abroad(open, turn),
             (Address::Open(_), Message::Lost { open }) => self.on_lost(open, turn),
             (Address::Shard(_), Message::Freeze { volume, path, asker }) => {
                 self.on_freeze(volume, path, asker, turn)
@@ -308,6 +316,7 @@ impl Shard {
             }
             Timer::SessionExpiry(session) => self.on_session_expired(session),
             Timer::BreakAcknowledgment(file, number) => self.on_break_timeout(file, number, turn),
+            Timer::Claim(open) => self.end_claim(open, turn),
             Timer::Scavenger(open) => self.on_scavenger(open, turn),
             Timer::WriteTime(open) => self.on_write_time_due(open, turn),
         }

@@ -1,5 +1,7 @@
 //! What waits for storage, or for another machine, and goes on when the answer comes.
 
+use std::collections::BTreeSet;
+
 use crate::file::FileAsk;
 use crate::ids::{ConnectionId, FileKey, MessageId, OpenId, SessionId};
 use crate::message::{Address, Answer, Asker, Finished, Message, Origin};
@@ -209,10 +211,21 @@ impl Shard {
         self.cancel_notify(connection, message, status, turn);
     }
 
-    /// A connection is gone while its session goes on: requests of it that would wait for ever end (3.3.7.1).
+    /// A connection is gone while its session goes on: requests of it that would wait for ever end (3.3.7.1). Not so a CREATE
+    /// that its client will replay on another channel: what was done for it may not be done again.
     pub(crate) fn cancel_waits_of_connection(&mut self, connection: ConnectionId, turn: &mut Turn<'_>) {
         let concerned = |origin: &Origin| origin.connection == connection;
-        self.withdraw(|_| NtStatus::CANCELLED, turn, |origin, _| concerned(origin));
+        let mut replayed = BTreeSet::new();
+        for (_, wait) in self.waits.iter() {
+            if let Wait::Create(creating) = wait {
+                replayed.extend(creating.to_be_replayed());
+            }
+        }
+        self.withdraw(
+            |_| NtStatus::CANCELLED,
+            turn,
+            |origin, open| concerned(origin) && !replayed.contains(&open),
+        );
         self.abandon(NtStatus::CANCELLED, turn, |pending| concerned(&pending.origin));
     }
 

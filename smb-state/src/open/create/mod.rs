@@ -807,6 +807,11 @@ impl Creating {
         }
     }
 
+    /// Its open, if its client may send it again on another channel.
+    pub(crate) fn to_be_replayed(&self) -> Option<OpenId> {
+        self.known_by.map(|_| self.open)
+    }
+
     /// What is kept of it, if it has a CreateGuid (3.3.5.9.10).
     fn created(&self, access: AccessMask, kind: Kind) -> Option<Created> {
         let guid = self.wish.create_guid()?;

@@ -13,7 +13,7 @@
 //!
 //! * [`preserve`]: on the way out, and the end of what nobody reclaims
 //! * [`reclaim`]: on the way back
-//! * [`replay`]: CreateGuids (S24)
+//! * [`replay`]: CREATEs that are sent again, by their CreateGuids
 //!
 //! Not done yet: persistent handles.
 

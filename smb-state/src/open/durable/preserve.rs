@@ -86,6 +86,7 @@ impl Shard {
         let full = self.preserved >= self.limits.preserved_opens_max;
         let lost = self.lost_early.remove(&id);
         self.preserved += 1;
+        self.abroad.remove(&id);
         self.opens.insert(id, Open { kept: true, ..open });
         if full || lost {
             self.close_unasked(id, turn);
@@ -93,6 +94,10 @@ impl Shard {
             self.arm(Timer::Scavenger(id), u64::from(after_ms), turn);
         }
         turn.answer(asker, Answer::Granted);
+        if let Some((claim, asker)) = self.claims.remove(&id) {
+            self.disarm(Timer::Claim(id), turn);
+            self.on_reclaim(claim, asker, turn);
+        }
     }
 
     /// What a preserved open caches is to be broken. It may be on its way here still; or its client is coming back, and the

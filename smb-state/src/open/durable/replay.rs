@@ -5,6 +5,8 @@
 //! not available: the client tries again, as it does with any request that is replayed too early (3.3.5.2.10). The specification
 //! says nothing of that moment: it looks among opens, and there is none yet.
 //!
+//! So a CREATE with a CreateGuid goes on waiting when its channel is lost and its session is not.
+//!
 //! The open can be had this way until its client uses it: then the client has the answer.
 
 use smb_proto::NtStatus;
@@ -64,7 +66,8 @@ impl Shard {
             Some(open)
                 if open.state == State::Ready && open.created.is_some_and(|created| created.replayable) =>
             {
-                if open.lease.is_some() && open.lease != lease {
+                // The specification speaks of an open with a lease alone. One without has no lease to tell of either.
+                if open.lease != lease {
                     Known::Refused(NtStatus::ACCESS_DENIED)
                 } else {
                     Known::Replay(known.open)
@@ -113,7 +116,7 @@ impl Shard {
                 finish_create(origin, file_id, response, turn);
             }
             (StorageReply::Failed(status), ..) => self.refuse_create(origin, status, turn),
-            (_, ..) => self.refuse_create(origin, NtStatus::FILE_CLOSED, turn),
+            (..) => self.refuse_create(origin, NtStatus::FILE_CLOSED, turn),
         }
         self.outstanding_done(id, origin.ticket, turn);
     }

@@ -329,11 +329,43 @@ fn an_open_in_a_session_is_nobody_elses() {
     let (mut party, mut other) = (net.client(0, 1, 1), net.client(0, 2, 1));
     let (file_id, ..) = opened(&net.ask(&mut party, durable_v2()));
     let actions = net.ask(&mut other, reconnect_v2(file_id, GUID));
-    assert_eq!(statuses(&actions, &other), [NtStatus::OBJECT_NAME_NOT_FOUND]);
+    assert_eq!(statuses(&actions, &other), [], "its old session may be about to end");
     assert_eq!(statuses(&net.ask(&mut party, read_request(file_id)), &party), [NtStatus::SUCCESS]);
+    let (timer, armed) =
+        net.shards[0].timers.first_key_value().map(|(timer, armed)| (*timer, *armed)).unwrap();
+    assert_eq!(timer, Timer::Claim(id(file_id)));
+    let actions = net.step(ShardId(0), Event::Expired(timer, armed));
+    assert_eq!(statuses(&actions, &other), [NtStatus::OBJECT_NAME_NOT_FOUND]);
     net.lose(&party);
     net.scavenge();
     net.end(&[other]);
+}
+
+#[test]
+fn a_client_may_be_back_before_anybody_noticed_that_it_was_gone() {
+    anywhere(|net, shard| {
+        let mut party = net.client(0, 1, 1);
+        let (file_id, ..) = opened(&net.ask(&mut party, durable_v2()));
+        let mut again = net.client(shard, 2, 1);
+        net.send(&mut again, reconnect_v2(file_id, GUID));
+        // Only one waits, and only who may have it.
+        let mut third = net.client(0, 3, 1);
+        for back in [reconnect_v2(file_id, GUID), reconnect_v2(file_id, [0; 16])] {
+            let actions = net.ask(&mut third, back);
+            assert_eq!(statuses(&actions, &third), [NtStatus::OBJECT_NAME_NOT_FOUND]);
+        }
+        let (file_id, ..) = opened(&net.lose(&party));
+        // Once more, from where it is now.
+        net.send(&mut third, reconnect_v2(file_id, GUID));
+        let (file_id, ..) = opened(&net.lose(&again));
+        // And then it is closed while somebody waits.
+        let mut fourth = net.client(shard, 4, 1);
+        net.send(&mut fourth, reconnect_v2(file_id, GUID));
+        let actions = net.ask(&mut third, close_of(file_id));
+        assert_eq!(statuses(&actions, &fourth), [NtStatus::OBJECT_NAME_NOT_FOUND]);
+        net.lose(&third);
+        net.lose(&fourth);
+    });
 }
 
 #[test]
