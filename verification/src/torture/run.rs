@@ -18,7 +18,9 @@ const LIMIT: Duration = Duration::from_secs(45);
 const FIREWALL_LIMIT: Duration = Duration::from_secs(10);
 
 /// Tests that take longer by design; started first, so that the run doesn't end with one worker busy.
-const LONG_TESTS: [(&str, Duration); 8] = [
+const LONG_TESTS: [(&str, Duration); 10] = [
+    ("smb2.multichannel.oplocks.test2", Duration::from_secs(90)),
+    ("smb2.multichannel.leases.test2", Duration::from_secs(90)),
     ("smb2.notify.mask", Duration::from_secs(120)),
     ("smb2.scan.scan", Duration::from_secs(120)),
     ("smb2.maxfid", Duration::from_secs(120)),
