@@ -325,7 +325,9 @@ impl Claim {
         let persistent = match self.reconnect {
             Reconnect::V1(_) => false,
             // An open without a CreateGuid has NULL, which a client may send (wire).
-            Reconnect::V2(wish) if open.created.map_or([0; 16], |created| created.guid) == wish.create_guid => {
+            Reconnect::V2(wish)
+                if open.created.map_or([0; 16], |created| created.guid) == wish.create_guid =>
+            {
                 wish.flags.contains(DurableFlags::PERSISTENT)
             }
             Reconnect::V2(_) => return Err(not_found),
