@@ -64,6 +64,10 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// How long what was sent may stay unacknowledged by the peer's TCP. Less than a client has to acknowledge a break, so that one
+/// that was sent into a dead path is told again on another channel in time.
+const UNANSWERED: Duration = Duration::from_secs(30);
+
 /// Sets an accepted connection's options.
 ///
 /// # Errors
@@ -71,6 +75,7 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
 pub fn prepare(stream: &impl AsFd, bounds: &Bounds) -> io::Result<()> {
     let socket = SockRef::from(stream);
     socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_user_timeout(Some(UNANSWERED))?;
     let keep_alive =
         TcpKeepalive::new().with_time(bounds.keep_alive).with_interval(PROBE_INTERVAL).with_retries(PROBES);
     socket.set_tcp_keepalive(&keep_alive)

@@ -141,6 +141,9 @@ struct LimitsSection {
     channels_per_session: Option<Spanned<u32>>,
     tree_connects_per_session: Option<Spanned<u32>>,
     opens_per_session: Option<Spanned<u32>>,
+    preserved_opens: Option<Spanned<u32>>,
+    preserve_seconds: Option<Spanned<u32>>,
+    preserve_seconds_max: Option<Spanned<u32>>,
     locks_per_open: Option<Spanned<u32>>,
     waiting_requests_per_connection: Option<Spanned<u32>>,
     watches_per_session: Option<Spanned<u32>>,
@@ -355,6 +358,14 @@ fn limits(source: &Source<'_>, section: LimitsSection) -> Result<Limits, Wrong> 
             1..1_000_001,
             default.opens_per_session_max,
         )?,
+        preserved_opens_max: source.within(
+            section.preserved_opens,
+            0..10_000_001,
+            default.preserved_opens_max,
+        )?,
+        preserve_ms: 1000 * source.within(section.preserve_seconds, 1..86_401, default.preserve_ms / 1000)?,
+        preserve_ms_max: 1000
+            * source.within(section.preserve_seconds_max, 1..86_401, default.preserve_ms_max / 1000)?,
         locks_per_open_max: source.within(
             section.locks_per_open,
             1..1_000_001,
@@ -520,6 +531,9 @@ mod tests {
             channels_per_session = 6
             tree_connects_per_session = 3
             opens_per_session = 4
+            preserved_opens = 7
+            preserve_seconds = 8
+            preserve_seconds_max = 9
             locks_per_open = 6
             waiting_requests_per_connection = 5
             watches_per_session = 6
@@ -552,6 +566,9 @@ mod tests {
             channels_per_session_max: 6,
             tree_connects_per_session_max: 3,
             opens_per_session_max: 4,
+            preserved_opens_max: 7,
+            preserve_ms: 8000,
+            preserve_ms_max: 9000,
             locks_per_open_max: 6,
             async_requests_per_connection_max: 5,
             watches_per_session_max: 6,

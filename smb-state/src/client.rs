@@ -1,17 +1,18 @@
-//! The Client machine (MS-SMB2 3.3.1.16, 3.3.1.11): what all connections of one ClientGuid share: their dialect, and which file
-//! each of their lease keys stands for.
+//! The Client machine (MS-SMB2 3.3.1.16, 3.3.1.11): what all connections of one ClientGuid share: their dialect, which file
+//! each of their lease keys stands for, and which CREATEs can be replayed.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use smb_proto::command::negotiate::Dialect;
 use smb_proto::create_context::LeaseKey;
 use smb_proto::{Name, NtStatus};
 
-use crate::ids::FileKey;
-use crate::message::{Answer, Asker, ClientAsk};
+use crate::ids::{FileKey, OpenId, SessionId};
+use crate::message::{Answer, Asker, ClientAsk, KnownCreate};
 use crate::shard::{Shard, Turn};
 
-/// A client with at least one valid session, or an open under a lease.
+/// A client with at least one valid session, an open under a lease, or a CREATE that can be replayed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Client {
     /// The one dialect that its connections may speak.
@@ -20,6 +21,8 @@ pub struct Client {
     sessions: u32,
     /// LeaseTable.LeaseList: lease keys in use.
     leases: BTreeMap<LeaseKey, Lease>,
+    /// CREATEs that can be replayed, by CreateGuid (3.3.5.9.10).
+    creates: BTreeMap<[u8; 16], KnownCreate>,
 }
 
 /// What a lease key stands for.
@@ -33,7 +36,7 @@ struct Lease {
 
 impl Client {
     fn is_idle(&self) -> bool {
-        self.sessions == 0 && self.leases.is_empty()
+        self.sessions == 0 && self.leases.is_empty() && self.creates.is_empty()
     }
 
     /// A session of this dialect begins: all of a client's connections speak one (3.3.5.5.3, S8).
@@ -63,6 +66,29 @@ impl Client {
         }
     }
 
+    /// Of two CREATEs with one CreateGuid the first one counts (S24).
+    fn begin_create(&mut self, guid: [u8; 16], created: KnownCreate) -> Answer {
+        match self.creates.entry(guid) {
+            Entry::Occupied(known) => Answer::CreateKnown(Box::new(known.get().clone())),
+            Entry::Vacant(vacant) => {
+                vacant.insert(created);
+                Answer::Granted
+            }
+        }
+    }
+
+    fn end_create(&mut self, guid: [u8; 16], open: OpenId) {
+        if self.creates.get(&guid).is_some_and(|known| known.open == open) {
+            self.creates.remove(&guid);
+        }
+    }
+
+    fn move_create(&mut self, guid: [u8; 16], open: OpenId, session: SessionId) {
+        if let Some(known) = self.creates.get_mut(&guid).filter(|known| known.open == open) {
+            known.session = session;
+        }
+    }
+
     fn unclaim(&mut self, key: LeaseKey) {
         if let Some(lease) = self.leases.get_mut(&key) {
             lease.opens = lease.opens.saturating_sub(1);
@@ -86,6 +112,7 @@ impl Shard {
             dialect: None,
             sessions: 0,
             leases: BTreeMap::new(),
+            creates: BTreeMap::new(),
         });
         match ask {
             ClientAsk::Join(dialect) => turn.answer(asker, client.join(dialect)),
@@ -100,6 +127,11 @@ impl Shard {
                 turn.answer(asker, Answer::Granted);
             }
             ClientAsk::Unclaim(key) => client.unclaim(key),
+            ClientAsk::BeginCreate { guid, created } => {
+                turn.answer(asker, client.begin_create(guid, *created));
+            }
+            ClientAsk::EndCreate { guid, open } => client.end_create(guid, open),
+            ClientAsk::MoveCreate { guid, open, session } => client.move_create(guid, open, session),
         }
         if client.is_idle() {
             self.clients.remove(&guid);

@@ -129,6 +129,12 @@ pub struct Limits {
     pub tree_connects_per_session_max: u32,
     /// Opens of one session.
     pub opens_per_session_max: u32,
+    /// Opens that one shard keeps for clients that are gone; beyond, such opens are closed with their session.
+    pub preserved_opens_max: u32,
+    /// Milliseconds that an open is kept when its client does not say how long.
+    pub preserve_ms: u32,
+    /// The most milliseconds that a client gets when it says how long.
+    pub preserve_ms_max: u32,
     /// Byte-range locks of one open.
     pub locks_per_open_max: u32,
     /// Milliseconds that a client has to acknowledge the break of an oplock or a lease.
@@ -170,6 +176,9 @@ impl Default for Limits {
             channels_per_session_max: 32,
             tree_connects_per_session_max: 1024,
             opens_per_session_max: 65_536,
+            preserved_opens_max: 131_072,
+            preserve_ms: 60_000,
+            preserve_ms_max: 300_000,
             locks_per_open_max: 65_536,
             break_timeout_ms: 35_000,
             async_requests_per_connection_max: 512,

@@ -17,6 +17,10 @@
 //! | [`Message::BindEnded`] | session | connection | its payload is released |
 //! | [`Message::SessionEnded`] | session | connection | nothing to do |
 //! | [`Message::Misbehaved`] | session | connection | nothing to do |
+//! | [`Message::Preserve`] | session | open's home | shards are always there |
+//! | [`Message::Reclaim`] | session | open's home | answered: there is no such open |
+//! | [`Message::Lost`] | file | open's home | it is on its way there; or its close to the file |
+//! | [`Message::Gone`] | session | open's home | shards are always there |
 //! | [`Message::EndPrevious`] | session | session | answered: nothing to end |
 //! | [`Message::AskFile`] | open | file | a file without state is a file without opens: it is made |
 //! | [`Message::AskNamespace`] | open | namespace | made likewise |
@@ -45,7 +49,9 @@ use crate::ids::{
     BufferId, ConnectionId, FileKey, MessageId, OpenId, SessionId, ShardId, Token, TreeId, VolumeId,
 };
 use crate::namespace::NamespaceAsk;
+use crate::open::Open;
 use crate::open::channel_sequence::Ticket;
+use crate::open::durable::Claim;
 use crate::request::{Protection, Request, SessionSetup};
 use crate::response::{Body, Notification, Protect};
 use crate::watch::News;
@@ -73,6 +79,8 @@ pub enum Address {
     Namespace(VolumeId),
     /// A client, by its ClientGuid.
     Client([u8; 16]),
+    /// A preserved open, in the shard that made its id. While it has a session it lives with that.
+    Open(OpenId),
     /// Whoever waits in this shard.
     Shard(ShardId),
 }
@@ -158,6 +166,32 @@ pub enum Message {
     SessionEnded {
         /// Which.
         session: SessionId,
+    },
+    /// An open whose client is gone is kept for its return. Granted once it is there.
+    Preserve {
+        /// Its id.
+        id: OpenId,
+        /// The open, which no other shard has from now on.
+        open: Box<Open>,
+        /// To be answered.
+        asker: Asker,
+    },
+    /// A client comes back for a preserved open. [`Answer::Reclaimed`] or refused.
+    Reclaim {
+        /// What it shows.
+        claim: Box<Claim>,
+        /// To be answered.
+        asker: Asker,
+    },
+    /// An open that a client took up again in another shard is closed.
+    Gone {
+        /// The open.
+        open: OpenId,
+    },
+    /// What a preserved open caches is to be broken, and its client can't be told: the open goes.
+    Lost {
+        /// The open.
+        open: OpenId,
     },
     /// The same user came back and asks for this session's end (PreviousSessionId). Answered when its opens are closed.
     EndPrevious {
@@ -267,6 +301,40 @@ pub enum ClientAsk {
     },
     /// An open that joined a lease is gone. Not answered.
     Unclaim(LeaseKey),
+    /// A CREATE with this CreateGuid begins. Granted, or [`Answer::CreateKnown`].
+    BeginCreate {
+        /// The CreateGuid.
+        guid: [u8; 16],
+        /// The CREATE.
+        created: Box<KnownCreate>,
+    },
+    /// The open that a CREATE with this CreateGuid makes, or made, can't be had by a replay any more. Not answered.
+    EndCreate {
+        /// The CreateGuid.
+        guid: [u8; 16],
+        /// The open.
+        open: OpenId,
+    },
+    /// That open has another session. Not answered.
+    MoveCreate {
+        /// The CreateGuid.
+        guid: [u8; 16],
+        /// The open.
+        open: OpenId,
+        /// Its session.
+        session: SessionId,
+    },
+}
+
+/// A CREATE that may be replayed (Open.IsReplayEligible).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct KnownCreate {
+    /// The open that it makes, or made.
+    pub open: OpenId,
+    /// The open's session.
+    pub session: SessionId,
+    /// Whose it is.
+    pub owner: Identity,
 }
 
 /// An answer.
@@ -303,6 +371,15 @@ pub enum Answer {
     Kept(LeaseState),
     /// The file of a lease, if there is such a lease.
     LeasedFile(Option<FileKey>),
+    /// There is a CREATE with this CreateGuid.
+    CreateKnown(Box<KnownCreate>),
+    /// The open is the asker's, who puts it into its session.
+    Reclaimed {
+        /// The open.
+        open: Box<Open>,
+        /// What it caches.
+        cached: Cached,
+    },
 }
 
 /// What a connection's dialect and capabilities mean for a request.

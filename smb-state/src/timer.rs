@@ -11,6 +11,10 @@ pub enum Timer {
     SessionExpiry(SessionId),
     /// A break of a file's oplocks and leases, by its number there, must be acknowledged before this.
     BreakAcknowledgment(FileKey, u32),
+    /// A preserved open is kept at least until this (3.3.2.2, 3.3.2.4).
+    Scavenger(OpenId),
+    /// A client that comes back for an open waits until this for the old session to end.
+    Claim(OpenId),
     /// Until this nobody need be told that an open wrote.
     WriteTime(OpenId),
 }

@@ -24,6 +24,9 @@ pub struct Tool {
 pub const SMBCLIENT: Tool = Tool { program: "smbclient", probe: None, packages: &["smbclient"] };
 /// Samba's protocol test suite.
 pub const SMBTORTURE: Tool = Tool { program: "smbtorture", probe: None, packages: &["samba-testsuite"] };
+/// Cuts connections of smbtorture's off, as a broken network does.
+pub const IPTABLES: Tool =
+    Tool { program: "iptables", probe: Some(&["-w", "-n", "-L", "OUTPUT"]), packages: &["iptables"] };
 /// Python with what a virtual environment needs.
 pub const PYTHON: Tool = Tool {
     program: "python3",
@@ -51,7 +54,7 @@ pub const KERNEL_CLIENT: &[Tool] = &[QEMU, BUSYBOX, KMOD, MOUNT_CIFS, XZ];
 pub const VALGRIND: Tool = Tool { program: "valgrind", probe: None, packages: &["valgrind"] };
 
 /// What `verification test` needs.
-pub const ALL: &[Tool] = &[SMBCLIENT, SMBTORTURE, PYTHON, VALGRIND];
+pub const ALL: &[Tool] = &[SMBCLIENT, SMBTORTURE, IPTABLES, PYTHON, VALGRIND];
 
 /// Installs what is missing. As root directly, otherwise through sudo if it asks for no password.
 ///

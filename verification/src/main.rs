@@ -156,7 +156,7 @@ fn run(command: Command) -> Result<Option<Totals>> {
     match command {
         Command::Test { pool } => Ok(Some(test_everything(usize::from(pool.workers)))),
         Command::Torture { pool, filter, peer, runtime, print_results, keep_output, write_ledger } => {
-            install::ensure(&[install::SMBTORTURE])?;
+            install::ensure(&[install::SMBTORTURE, install::IPTABLES])?;
             let peer = peer.on(runtime);
             peer.prepare()?;
             let options = torture::Options {

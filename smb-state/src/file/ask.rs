@@ -185,6 +185,24 @@ pub enum FileAsk {
         /// The lease that whoever changed it holds.
         by: Option<CacheKey>,
     },
+    /// The client of an open is gone, and nothing of the open is under way: keep it for the client's return. Granted, or refused
+    /// when what it caches does not allow that.
+    Preserve {
+        /// The open.
+        open: OpenId,
+    },
+    /// The client of a preserved open is back. [`Answer::Opened`]; refused when the open was lost meanwhile.
+    Reclaim {
+        /// The open.
+        open: OpenId,
+        /// The session that has it from now on.
+        session: SessionId,
+    },
+    /// What an open caches. [`Answer::Opened`].
+    Cached {
+        /// The open.
+        open: OpenId,
+    },
     /// The session of an open has another channel: what it was told of a break may not have arrived (S35).
     SayAgain {
         /// The open.
@@ -224,6 +242,9 @@ impl FileAsk {
             | Self::AcknowledgeOplock { .. }
             | Self::AcknowledgeLease { .. }
             | Self::EntryChanged { .. }
+            | Self::Preserve { .. }
+            | Self::Reclaim { .. }
+            | Self::Cached { .. }
             | Self::SayAgain { .. }
             | Self::Withdraw { .. } => None,
         }
@@ -242,6 +263,7 @@ impl FileAsk {
             | Self::Replaced { .. }
             | Self::Done { .. }
             | Self::Drained { .. }
+            | Self::Preserve { .. }
             | Self::Unlock { .. }
             | Self::AcknowledgeOplock { .. }
             | Self::AcknowledgeLease { .. }
@@ -255,6 +277,8 @@ impl FileAsk {
             | Self::Check { .. }
             | Self::EntryChanged { .. }
             | Self::Lock { .. }
+            | Self::Reclaim { .. }
+            | Self::Cached { .. }
             | Self::SayAgain { .. } => false,
         }
     }
@@ -288,6 +312,7 @@ pub(super) enum Effect {
         stream: Name,
         asker: Option<Asker>,
     },
+    Lose(OpenId),
 }
 
 /// What becomes of an ask.
@@ -310,6 +335,7 @@ fn push_breaks(breaks: Breaks, effects: &mut Vec<Effect>) {
         breaks.notices.into_iter().map(|(session, open, notice)| Effect::Tell(session, open, notice)),
     );
     effects.extend(breaks.begun.into_iter().map(Effect::Arm));
+    effects.extend(breaks.lost.into_iter().map(Effect::Lose));
 }
 
 impl File {
@@ -434,6 +460,9 @@ impl File {
             | FileAsk::Drained { .. }
             | FileAsk::EntryChanged { .. }
             | FileAsk::Unlock { .. }
+            | FileAsk::Preserve { .. }
+            | FileAsk::Reclaim { .. }
+            | FileAsk::Cached { .. }
             | FileAsk::SayAgain { .. }
             | FileAsk::Withdraw { .. } => Verdict::Answer(self.answer_at_once(ask, effects)),
         }
@@ -514,6 +543,9 @@ impl File {
                 push_breaks(breaks, effects);
             }
             FileAsk::Unlock { open, ranges } => return self.unlock(*open, ranges),
+            FileAsk::Preserve { open } => return self.preserve(*open),
+            FileAsk::Reclaim { open, session } => return self.reclaim(*open, *session),
+            FileAsk::Cached { open } => return self.cached(*open),
             FileAsk::SayAgain { open } => {
                 let notice = self.grants.get(open).and_then(|grant| self.caching.say_again(grant.key, *open));
                 effects.extend(notice.map(|(session, open, notice)| Effect::Tell(session, open, notice)));
@@ -721,6 +753,7 @@ impl Shard {
                     let asker = asker.unwrap_or_else(|| self.nobody());
                     turn.post(Address::Client(client), Message::AskClient(ask, asker));
                 }
+                Effect::Lose(open) => turn.post(Address::Open(open), Message::Lost { open }),
             }
         }
     }

@@ -139,6 +139,8 @@ pub(crate) struct Breaks {
     pub(crate) begun: Vec<u32>,
     /// Acknowledgments that are no longer waited for.
     pub(crate) ended: Vec<u32>,
+    /// Preserved opens that go, because their client can't be told.
+    pub(crate) lost: Vec<OpenId>,
 }
 
 /// The form of a holder's rights.
@@ -158,8 +160,10 @@ struct Holder {
     state: LeaseState,
     breaking: Option<Breaking>,
     epoch: u16,
-    /// Opens under the key, in the order of their grants.
-    opens: Vec<(OpenId, SessionId)>,
+    /// Opens under the key, in the order of their grants; one that is preserved has no session.
+    opens: Vec<(OpenId, Option<SessionId>)>,
+    /// Something of it was to be broken while no client could be told: its preserved opens are on their way out.
+    lost: bool,
     /// Those of them that were granted during the break, and told what was held before it.
     joined: Vec<(OpenId, SessionId)>,
 }
@@ -289,6 +293,10 @@ impl Holder {
             return waits_for_chain;
         }
         let waits = self.state.intersects(lost.without(R));
+        if self.is_away() {
+            self.lose(breaks);
+            return waits;
+        }
         if let Some(breaking) = &mut self.breaking {
             breaking.then = legal(breaking.then.without(lost));
             return waits || waits_for_chain;
@@ -298,6 +306,21 @@ impl Holder {
         waits
     }
 
+    /// Whether all opens under the key are preserved, so that nobody can be told of a break.
+    fn is_away(&self) -> bool {
+        self.opens.iter().all(|(_, session)| session.is_none())
+    }
+
+    /// Preserved opens go: what they were preserved for is to be broken, and their client can't be asked (3.3.4.6, 3.3.4.7, S46).
+    fn lose(&mut self, breaks: &mut Breaks) {
+        if !self.lost {
+            let away = self.opens.iter().filter(|(_, session)| session.is_none()).map(|(open, _)| *open);
+            let before = breaks.lost.len();
+            breaks.lost.extend(away);
+            self.lost = breaks.lost.len() > before;
+        }
+    }
+
     /// Tells the client of a break.
     fn begin(&mut self, key: CacheKey, breaking: Breaking, next: &mut u32, breaks: &mut Breaks) {
         let to = breaking.to;
@@ -305,8 +328,9 @@ impl Holder {
         if !self.is_oplock() {
             self.epoch = self.epoch.wrapping_add(1);
         }
-        if let Some((open, session)) = self.opens.last() {
-            breaks.notices.push((*session, *open, self.notice(key, to, acknowledge)));
+        let reached = self.opens.iter().rev().find_map(|(open, session)| Some((*open, (*session)?)));
+        if let Some((open, session)) = reached {
+            breaks.notices.push((session, open, self.notice(key, to, acknowledge)));
         }
         if acknowledge {
             let number = *next;
@@ -338,6 +362,10 @@ impl Holder {
         self.state = state;
         let joined = std::mem::take(&mut self.joined);
         breaks.settled.extend(joined.into_iter().map(|(open, session)| (session, open, state)));
+        if !state.contains(H) {
+            // Without H there is nothing to come back to (3.3.5.9.7).
+            self.lose(breaks);
+        }
         let left = legal(LeaseState(state.0 & breaking.then.0));
         if left != state {
             // A chain of breaks goes step by step: RWH, RH, R, none.
@@ -443,7 +471,8 @@ impl Caching {
                     state,
                     breaking: None,
                     epoch: 0,
-                    opens: vec![(open, session)],
+                    opens: vec![(open, Some(session))],
+                    lost: false,
                     joined: Vec::new(),
                 };
                 self.holders.insert(key, holder);
@@ -478,12 +507,13 @@ impl Caching {
             epoch: v2.map_or(0, |v2| v2.epoch),
             opens: Vec::new(),
             joined: Vec::new(),
+            lost: false,
         });
         if promoted != holder.state {
             holder.state = promoted;
             holder.epoch = holder.epoch.wrapping_add(1);
         }
-        holder.opens.push((request.open, request.session));
+        holder.opens.push((request.open, Some(request.session)));
         if holder.breaking.is_some() {
             holder.joined.push((request.open, request.session));
         }
@@ -532,6 +562,7 @@ impl Caching {
         let Some(holder) = self.holders.get_mut(&key) else { return };
         holder.opens.retain(|(other, _)| *other != open);
         holder.joined.retain(|(other, _)| *other != open);
+        holder.lost &= holder.opens.iter().any(|(_, session)| session.is_none());
         if holder.opens.is_empty() {
             breaks.ended.extend(holder.breaking.map(|breaking| breaking.number));
             self.holders.remove(&key);
@@ -591,14 +622,40 @@ impl Caching {
         let holder = self.holders.get(&key)?;
         let breaking = holder.breaking?;
         let (open, session) = holder.opens.iter().find(|(other, _)| *other == open)?;
-        Some((*session, *open, holder.notice(key, breaking.to, true)))
+        Some(((*session)?, *open, holder.notice(key, breaking.to, true)))
+    }
+
+    /// The client of an open is away. The open can be kept for it while it holds H, as a batch oplock or under a lease, and no
+    /// break of that is under way (3.3.7.1, S33).
+    pub(crate) fn preserve(&mut self, key: CacheKey, open: OpenId) -> bool {
+        let Some(holder) = self.holders.get_mut(&key) else { return false };
+        let kept = holder.state.contains(H) && holder.breaking.is_none() && !holder.lost;
+        let entry = holder.opens.iter_mut().find(|(other, _)| *other == open).filter(|_| kept);
+        entry.map(|(_, session)| *session = None).is_some()
+    }
+
+    /// The client of a preserved open is back, under this session. Returns what it caches, unless that was to be broken
+    /// meanwhile.
+    pub(crate) fn reclaim(&mut self, key: CacheKey, open: OpenId, session: SessionId) -> Option<Cached> {
+        let holder = self.holders.get_mut(&key).filter(|holder| !holder.lost && holder.state.contains(H))?;
+        let (_, entry) = holder.opens.iter_mut().find(|(other, _)| *other == open)?;
+        *entry = Some(session);
+        Some(holder.cached())
+    }
+
+    /// What an open caches.
+    pub(crate) fn cached(&self, key: CacheKey, open: OpenId) -> Cached {
+        let holder =
+            self.holders.get(&key).filter(|holder| holder.opens.iter().any(|(other, _)| *other == open));
+        holder.map_or(Cached::Oplock(OplockLevel::NONE), Holder::cached)
     }
 
     /// What must hold between any two steps.
     pub(crate) fn check_invariants(&self) {
         for (key, holder) in &self.holders {
             assert!(!holder.opens.is_empty(), "caching rights without an open");
-            let joined = holder.joined.iter().all(|open| holder.opens.contains(open));
+            let joined =
+                holder.joined.iter().all(|(open, session)| holder.opens.contains(&(*open, Some(*session))));
             assert!(
                 joined && (holder.breaking.is_some() || holder.joined.is_empty()),
                 "nobody joins no break"

@@ -6,6 +6,7 @@
 //! * [`share_mode`]: who may open beside whom
 //! * [`caching`]: oplocks and leases, and what breaks them
 //! * [`lock`]: byte-range locks
+//! * [`away`]: opens that are kept for a client that is gone
 //! * [`permit`]: reads and writes that need not ask first
 //! * [`ask`]: what a file is asked, who waits, and in which order they are answered
 
@@ -18,6 +19,7 @@ use smb_proto::{Name, NtStatus};
 use crate::ids::{FileNumber, OpenId, SessionId};
 
 pub mod ask;
+mod away;
 pub mod caching;
 pub mod lock;
 pub mod permit;

@@ -53,6 +53,13 @@ impl Shard {
             // A CREATE in progress notices at its end that its session or tree connect is gone; it waits for no client.
             State::Creating => self.cancel_waits_of(id, turn),
             State::Closing(closers) => closers.extend(closer),
+            State::Leaving | State::Preserved | State::Reclaiming => {
+                let file_was_asked = open.outstanding.is_empty();
+                open.state = State::Closing(no_closers());
+                if file_was_asked {
+                    self.begin_close(id, turn);
+                }
+            }
             State::Ready => {
                 open.state = State::Closing(closer.into_iter().collect());
                 if !open.outstanding.is_empty() {
@@ -160,7 +167,13 @@ impl Shard {
 
     pub(crate) fn on_handle_closed(&mut self, closing: Closing, turn: &mut Turn<'_>) {
         let id = closing.open;
+        self.end_replay(id, turn);
         let Some(open) = self.opens.remove(&id) else { return };
+        if open.kept {
+            self.preserved_is_gone(id, turn);
+        } else if open.durable.is_some() {
+            turn.post(Address::Open(id), Message::Gone { open: id });
+        }
         if let State::Closing(closers) = &open.state {
             for closer in closers {
                 let body = close_response(closer.wants_attributes.then_some(closing.attributes).flatten());
@@ -173,7 +186,7 @@ impl Shard {
                 });
             }
         }
-        self.unclaim_lease(open.session, open.lease, turn);
+        self.unclaim_lease(open.client, open.lease, turn);
         self.uncache_directory(open.file, open.cached_in, turn);
         if open.wrote {
             self.entry_changed(open.volume(), open.link.parent, open.parent_lease(), turn);

@@ -63,10 +63,11 @@ impl LockSequences {
     }
 }
 
-/// Whether lock sequences are kept and verified: where a client may send a LOCK again on another channel (3.3.5.14). Opens that
-/// outlive their connection, which would have them too, are not there yet.
-fn verifies_sequences(terms: Terms) -> bool {
-    terms.multi_channel && terms.dialect != Dialect::SMB_2_0_2 && terms.dialect.is_smb3()
+/// Whether lock sequences are kept and verified: where a client may send a LOCK again, on another channel or for an open that
+/// outlived its connection (3.3.5.14).
+fn verifies_sequences(terms: Terms, open: &Open) -> bool {
+    let channels = terms.multi_channel && terms.dialect.is_smb3();
+    terms.dialect != Dialect::SMB_2_0_2 && (channels || open.durable.is_some())
 }
 
 /// A LOCK that its file is asked about.
@@ -103,7 +104,7 @@ impl Shard {
     ) -> Result<(), NtStatus> {
         let most = self.limits.locks_per_open_max;
         let open = self.opens.get_mut(&request.open).ok_or(NtStatus::FILE_CLOSED)?;
-        let sequence = verifies_sequences(request.execution.terms).then_some(lock.lock_sequence);
+        let sequence = verifies_sequences(request.execution.terms, open).then_some(lock.lock_sequence);
         if let Some(sequence) = sequence
             && open.lock_sequences.begin(sequence)?
         {

@@ -6,7 +6,7 @@
 //! `Ready` takes requests; each one that is with storage counts as outstanding. `Closing` takes none and lasts until the last
 //! outstanding one is answered: only then the file is told, the handle closed, and a pending delete carried out (S39).
 //!
-//! Rooms for what comes: durability, replay of CREATE.
+//! What is durable outlives its session, see [`durable`].
 
 use std::collections::VecDeque;
 
@@ -17,6 +17,7 @@ use smb_proto::create_context::{LeaseKey, LeaseState};
 use smb_proto::{Name, NtStatus};
 
 use channel_sequence::{Outstanding, Stale, Ticket};
+use durable::{Created, Durable};
 
 use crate::file::Link;
 use crate::file::caching::Notice;
@@ -37,6 +38,7 @@ pub mod copy;
 pub mod create;
 pub mod directory_lease;
 pub mod doom;
+pub mod durable;
 pub mod extents;
 pub mod io;
 pub mod ioctl;
@@ -93,8 +95,18 @@ pub struct Open {
     pub(crate) under_permit: UnderPermit,
     /// Lock sequences of its LOCKs.
     pub(crate) lock_sequences: LockSequences,
+    /// Open.ClientGuid: the client that made it, where its dialect counts.
+    pub(crate) client: Option<[u8; 16]>,
+    /// What lets it outlive its connection, if anything does.
+    pub(crate) durable: Option<Durable>,
+    /// It is kept here for its client, and counted.
+    pub(crate) kept: bool,
+    /// Its CREATE, if that had a CreateGuid.
+    pub(crate) created: Option<Created>,
     /// The lease that it joined.
     pub(crate) lease: Option<LeaseKey>,
+    /// That lease is of version 2.
+    pub(crate) lease_v2: bool,
     /// The lease of its directory that its CREATE named.
     pub(crate) parent_lease: Option<([u8; 16], LeaseKey)>,
     /// It wrote; its directory's leases break at its close.
@@ -122,6 +134,12 @@ pub(crate) enum State {
     Creating,
     /// Usable.
     Ready,
+    /// Its session ends. Waiting for outstanding requests, then for its file's word whether it is preserved.
+    Leaving,
+    /// Kept for its client, in no session.
+    Preserved,
+    /// Its client is back; the file is asked whether the open is still the client's.
+    Reclaiming,
     /// Waiting for outstanding requests, then closing. With the CLOSE requests to answer.
     Closing(VecDeque<close::Closer>),
 }
@@ -147,9 +165,9 @@ impl Open {
         if self.access.intersects(rights) { Ok(()) } else { Err(NtStatus::ACCESS_DENIED) }
     }
 
-    /// Whether it takes no request any more.
+    /// Whether it ends, or leaves its session: it takes no request any more.
     pub(crate) fn is_closing(&self) -> bool {
-        matches!(self.state, State::Closing(_))
+        matches!(self.state, State::Closing(_) | State::Leaving)
     }
 
     /// Whether its file has granted it: the client knows of it, or is about to.
@@ -248,6 +266,8 @@ impl Shard {
                 });
             }
         };
+        // Its client has the answer of its CREATE.
+        self.end_replay(id, turn);
         let origin = Origin { ticket, ..origin };
         let request = OpenRequest { origin, open: id, file_id, execution };
         if let Err(status) = self.dispatch_open(&request, turn) {
@@ -323,8 +343,13 @@ impl Shard {
     pub(crate) fn outstanding_done(&mut self, id: OpenId, ticket: Ticket, turn: &mut Turn<'_>) {
         let Some(open) = self.opens.get_mut(&id) else { return };
         open.outstanding.end(ticket);
-        if open.outstanding.is_empty() && matches!(open.state, State::Closing(_)) {
-            self.begin_close(id, turn);
+        if !open.outstanding.is_empty() {
+            return;
+        }
+        match open.state {
+            State::Closing(_) => self.begin_close(id, turn),
+            State::Leaving => self.ask_to_preserve(id, turn),
+            State::Creating | State::Ready | State::Preserved | State::Reclaiming => {}
         }
     }
 }

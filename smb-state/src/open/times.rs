@@ -81,6 +81,20 @@ impl Open {
         }
     }
 
+    /// What to ask storage so that nothing that the open wrote is left to be told.
+    pub(crate) fn late_words(&mut self) -> Option<StorageOp> {
+        let handle = self.handle;
+        match std::mem::replace(&mut self.times.written, Written::Told) {
+            Written::Again => Some(StorageOp::SettleTimes { handle, now: true }),
+            Written::Lately => Some(StorageOp::SettleTimes { handle, now: false }),
+            Written::Nothing => {
+                self.times.written = Written::Nothing;
+                None
+            }
+            Written::Told => None,
+        }
+    }
+
     /// What a close asks storage first, if anything: for the attributes of its answer, and to set the time of late writes.
     pub(crate) fn last_words(&self, wants_attributes: bool) -> Option<StorageOp> {
         let handle = self.handle;

@@ -4,7 +4,7 @@
 use smb_proto::NtStatus;
 use smb_proto::header::CommandCode;
 
-use super::{EndWaiter, Session};
+use super::{EndWaiter, Leaves, Session};
 use crate::ids::SessionId;
 use crate::message::{Execution, Finished, Origin};
 use crate::open::channel_sequence::Ticket;
@@ -61,7 +61,8 @@ impl Shard {
         }
         match execution.request.command {
             Command::Logoff => {
-                self.end_session(id, Some(EndWaiter::Request(origin, NtStatus::SUCCESS)), turn)
+                let waiter = EndWaiter::Request(origin, NtStatus::SUCCESS);
+                self.end_session(id, Leaves::DurableOpens, Some(waiter), turn);
             }
             Command::TreeConnect(ref request) => self.on_tree_connect(origin, &execution, request, turn),
             Command::TreeDisconnect => self.on_tree_disconnect(origin, turn),

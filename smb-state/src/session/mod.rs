@@ -66,6 +66,10 @@ pub struct Session {
     pub(crate) next_tree: u32,
     /// Opens, those being made included.
     pub(crate) opens: BTreeSet<OpenId>,
+    /// It ends and leaves its durable opens behind: those on their way to where they are kept.
+    pub(crate) leaving: BTreeSet<OpenId>,
+    /// It ends in a way that preserves what is durable.
+    preserves: bool,
     /// Requests that are answered when the session is gone.
     pub(crate) end_waiters: Vec<EndWaiter>,
 }
@@ -92,6 +96,15 @@ pub(crate) enum EndWaiter {
     Request(Origin, NtStatus),
     /// Another session whose setup named this one.
     Successor(Asker),
+}
+
+/// What a session leaves behind when it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Leaves {
+    /// What is durable: its client is gone, or comes back under another session (3.3.5.6, 3.3.7.1).
+    DurableOpens,
+    /// Nothing: its user could not be proved again, or the operator ended it.
+    Nothing,
 }
 
 /// A tree connect (MS-SMB2 3.3.1.9).
@@ -142,8 +155,24 @@ impl Session {
             trees: BTreeMap::new(),
             next_tree: 1,
             opens: BTreeSet::new(),
+            leaving: BTreeSet::new(),
+            preserves: false,
             end_waiters: Vec::new(),
         }
+    }
+
+    pub(crate) fn is_ending(&self) -> bool {
+        self.state == State::Ending
+    }
+
+    /// What it leaves behind, ending.
+    pub(crate) fn leaves(&self) -> Leaves {
+        if self.preserves { Leaves::DurableOpens } else { Leaves::Nothing }
+    }
+
+    /// Whether requests can't use this tree connect any more.
+    pub(crate) fn tree_is_gone(&self, tree: TreeId) -> bool {
+        self.trees.get(&tree).is_none_or(TreeConnect::is_ending)
     }
 
     /// A request of this command may run in this state (S4).
@@ -160,9 +189,15 @@ impl Session {
 }
 
 impl Shard {
-    /// Begins the end of a session: nothing of it is preserved (durable handles come later). Whoever waits is answered
-    /// when the last open is closed.
-    pub(crate) fn end_session(&mut self, id: SessionId, waiter: Option<EndWaiter>, turn: &mut Turn<'_>) {
+    /// Begins the end of a session. Whoever waits is answered when the last open is closed, or preserved if the session goes
+    /// in a way that leaves durable opens behind (S7).
+    pub(crate) fn end_session(
+        &mut self,
+        id: SessionId,
+        leaves: Leaves,
+        waiter: Option<EndWaiter>,
+        turn: &mut Turn<'_>,
+    ) {
         let Some(session) = self.sessions.get_mut(&id) else {
             if let Some(EndWaiter::Successor(asker)) = waiter {
                 turn.answer(asker, Answer::Granted);
@@ -172,6 +207,7 @@ impl Shard {
         session.end_waiters.extend(waiter);
         if session.state != State::Ending {
             session.state = State::Ending;
+            session.preserves = leaves == Leaves::DurableOpens;
             let opens: Vec<OpenId> = session.opens.iter().copied().collect();
             let setup = session.setup.take();
             self.disarm(Timer::SessionExpiry(id), turn);
@@ -180,7 +216,10 @@ impl Shard {
             }
             self.end_binds(id, turn);
             for open in opens {
-                self.close_unasked(open, turn);
+                match leaves {
+                    Leaves::DurableOpens => self.leave_open(open, turn),
+                    Leaves::Nothing => self.close_unasked(open, turn),
+                }
             }
         }
         self.finish_end(id, turn);
@@ -189,7 +228,7 @@ impl Shard {
     /// Removes a session that is ending once it holds nothing.
     pub(crate) fn finish_end(&mut self, id: SessionId, turn: &mut Turn<'_>) {
         let Some(session) = self.sessions.get(&id) else { return };
-        if session.state != State::Ending || !session.opens.is_empty() {
+        if session.state != State::Ending || !session.opens.is_empty() || !session.leaving.is_empty() {
             return;
         }
         let Some(session) = self.sessions.remove(&id) else { return };
@@ -233,7 +272,7 @@ impl Shard {
             session.state = State::Expired;
         }
         if session.channels.is_empty() {
-            self.end_session(id, None, turn);
+            self.end_session(id, Leaves::DurableOpens, None, turn);
         } else {
             self.cancel_waits_of_connection(connection, turn);
             self.tell_breaks_again(id, connection, turn);
@@ -254,7 +293,7 @@ impl Shard {
             .get(&id)
             .is_some_and(|session| session.identity.as_ref() == Some(identity) && identity.is_user());
         if same_user {
-            self.end_session(id, Some(EndWaiter::Successor(asker)), turn);
+            self.end_session(id, Leaves::DurableOpens, Some(EndWaiter::Successor(asker)), turn);
         } else {
             turn.answer(asker, Answer::Granted);
         }

@@ -11,7 +11,7 @@ use smb_proto::command::negotiate::Dialect;
 use smb_proto::command::session_setup::SessionFlags;
 use smb_proto::header::CommandCode;
 
-use super::{EndWaiter, Session, State};
+use super::{EndWaiter, Leaves, Session, State};
 use crate::action::{Action, Audit, Output};
 use crate::config::Encryption;
 use crate::connection::respond::echo_protection;
@@ -394,7 +394,7 @@ impl Shard {
             protect,
             ticket: Ticket::UNCOUNTED,
         };
-        self.end_session(id, Some(EndWaiter::Request(origin, status)), turn);
+        self.end_session(id, Leaves::Nothing, Some(EndWaiter::Request(origin, status)), turn);
     }
 
     /// The session ends while a step is in progress: the step's request is answered now, its outcome ignored later.

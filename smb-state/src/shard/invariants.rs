@@ -86,10 +86,15 @@ impl Shard {
         }
         for (id, open) in &self.opens {
             let session = self.sessions.get(&open.session);
-            assert!(session.is_some_and(|session| session.opens.contains(id)), "an open without its session");
+            let has_session = session.is_some_and(|session| session.opens.contains(id));
+            let home = id.partition().shard(self.config.shards.max(1)) == self.id;
+            let leaves = open.state == State::Leaving || open.is_closing();
+            assert!(has_session || (open.kept && home) || leaves, "an open without its session");
             let outstanding = !open.outstanding.is_empty() || open.state != State::Ready;
             assert!(outstanding || !self.waits_for(*id), "a request is under way that is not counted");
         }
+        let kept = self.opens.values().filter(|open| open.kept).count();
+        assert_eq!(kept, self.preserved as usize, "preserved opens are counted wrongly");
         for (id, connection) in &self.connections {
             for session in connection.sessions.keys() {
                 let here = session.partition().shard(self.config.shards.max(1)) == self.id;

@@ -1,6 +1,6 @@
 //! One shard: the machines whose home it is, and the step that moves them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use smb_proto::Name;
 use smb_proto::command::ioctl::NetworkInterface;
@@ -18,7 +18,8 @@ use crate::message::{Address, Answer, Asker, Envelope, Finished, Message};
 use crate::namespace::Namespace;
 use crate::open::Open;
 use crate::open::create::Creating;
-use crate::session::Session;
+use crate::open::durable::Claim;
+use crate::session::{Leaves, Session};
 use crate::slots::Slots;
 use crate::storage::{Requester, StorageOp, StorageReply};
 use crate::timer::{Armed, Timer};
@@ -44,6 +45,14 @@ pub struct Shard {
     pub(crate) sessions: BTreeMap<SessionId, Session>,
     pub(crate) clients: BTreeMap<[u8; 16], Client>,
     pub(crate) opens: BTreeMap<OpenId, Open>,
+    /// How many of them are kept for clients that are gone.
+    pub(crate) preserved: u32,
+    /// Opens of this shard's ids that clients took up again elsewhere.
+    pub(crate) abroad: BTreeSet<OpenId>,
+    /// Clients that came back for an open whose old session has not ended yet.
+    pub(crate) claims: BTreeMap<OpenId, (Claim, Asker)>,
+    /// Opens that are lost before they came here to be kept.
+    pub(crate) lost_early: BTreeSet<OpenId>,
     pub(crate) files: BTreeMap<FileKey, File>,
     pub(crate) namespaces: BTreeMap<VolumeId, Namespace>,
     /// Directories being renamed, with the opens below them that wait for it.
@@ -113,6 +122,7 @@ impl Address {
         match self {
             Self::Connection(connection) => connection.shard(),
             Self::Session(session) => session.partition().shard(shards),
+            Self::Open(open) => open.partition().shard(shards),
             Self::File(file) => file.partition().shard(shards),
             Self::Namespace(volume) => Partition::of_number(u64::from(volume.0)).shard(shards),
             Self::Client(guid) => {
@@ -139,6 +149,10 @@ impl Shard {
             sessions: BTreeMap::new(),
             clients: BTreeMap::new(),
             opens: BTreeMap::new(),
+            preserved: 0,
+            abroad: BTreeSet::new(),
+            claims: BTreeMap::new(),
+            lost_early: BTreeSet::new(),
             files: BTreeMap::new(),
             namespaces: BTreeMap::new(),
             frozen: BTreeMap::new(),
@@ -230,6 +244,12 @@ impl Shard {
             (Address::Client(guid), Message::AskClient(ask, asker)) => {
                 self.on_ask_client(guid, ask, asker, turn)
             }
+            (Address::Open(_), Message::Preserve { id, open, asker }) => {
+                self.on_preserve(id, *open, asker, turn)
+            }
+            (Address::Open(_), Message::Reclaim { claim, asker }) => self.on_reclaim(*claim, asker, turn),
+            (Address::Open(_), Message::Gone { open }) => self.open_is_gone_abroad(open, turn),
+            (Address::Open(_), Message::Lost { open }) => self.on_lost(open, turn),
             (Address::Shard(_), Message::Freeze { volume, path, asker }) => {
                 self.on_freeze(volume, path, asker, turn)
             }
@@ -254,6 +274,7 @@ impl Shard {
                 | Address::File(_)
                 | Address::Namespace(_)
                 | Address::Client(_)
+                | Address::Open(_)
                 | Address::Shard(_),
                 _,
             ) => debug_assert!(false, "a message at a machine that does not take it"),
@@ -294,6 +315,8 @@ impl Shard {
             }
             Timer::SessionExpiry(session) => self.on_session_expired(session),
             Timer::BreakAcknowledgment(file, number) => self.on_break_timeout(file, number, turn),
+            Timer::Claim(open) => self.end_claim(open, turn),
+            Timer::Scavenger(open) => self.on_scavenger(open, turn),
             Timer::WriteTime(open) => self.on_write_time_due(open, turn),
         }
     }
@@ -303,7 +326,7 @@ impl Shard {
             Admin::Shares(shares) => self.on_shares(shares, turn),
             Admin::Interfaces(interfaces) => self.interfaces = interfaces,
             Admin::Limits(limits) => self.limits = limits,
-            Admin::EndSession(session) => self.end_session(session, None, turn),
+            Admin::EndSession(session) => self.end_session(session, Leaves::Nothing, None, turn),
             Admin::EndShare(share) => self.on_end_share(share, turn),
             Admin::Shutdown => {
                 self.shutting_down = true;

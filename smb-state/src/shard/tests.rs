@@ -28,6 +28,7 @@ mod bind;
 mod breaks;
 mod channel_sequence;
 mod directories;
+mod durable;
 mod extents;
 mod locks;
 mod negotiate_answer;

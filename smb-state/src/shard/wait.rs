@@ -1,14 +1,18 @@
 //! What waits for storage, or for another machine, and goes on when the answer comes.
 
+use std::collections::BTreeSet;
+
 use crate::file::FileAsk;
 use crate::ids::{ConnectionId, FileKey, MessageId, OpenId, SessionId};
-use crate::message::{Address, Answer, Finished, Message, Origin};
+use crate::message::{Address, Answer, Asker, Finished, Message, Origin};
 use crate::open::breaks::Acknowledging;
 use crate::open::channel_sequence::Ticket;
 use crate::open::checked::Asking;
 use crate::open::close::Closing;
 use crate::open::copy::Copying;
 use crate::open::create::Creating;
+use crate::open::durable::reclaim::Returning;
+use crate::open::durable::replay::Replaying;
 use crate::open::io::{Pending, Then, payload_of};
 use crate::open::lock::Locking;
 use crate::open::rename::Renaming;
@@ -49,6 +53,18 @@ pub(crate) enum Wait {
     Watch(Registering),
     /// Storage waits for what local processes do in the directory of a watch.
     Local(Box<Listening>),
+    /// The file was asked whether an open is preserved.
+    Preserving(OpenId),
+    /// The open's home was told of a preserved open.
+    Preserved(SessionId, OpenId),
+    /// The open's home was asked for a preserved open.
+    Reclaim(OpenId, Origin),
+    /// The file was asked whether a preserved open is still there for its client.
+    Reclaiming(OpenId, Asker),
+    /// Storage was asked for the attributes that the answer of a reclaim tells.
+    Returning(Returning),
+    /// A CREATE is answered from the open that it made before: its file was asked, then storage.
+    Replay(Replaying),
     /// An open's write time becomes visible.
     TimesSettled(OpenId),
     CloseAttributes(Box<Closing>),
@@ -82,6 +98,12 @@ impl Wait {
             | Self::Doom(_)
             | Self::Watch(_)
             | Self::Local(_)
+            | Self::Preserving(_)
+            | Self::Preserved(..)
+            | Self::Reclaim(..)
+            | Self::Reclaiming(..)
+            | Self::Returning(_)
+            | Self::Replay(_)
             | Self::TimesSettled(_)
             | Self::CloseAttributes(_)
             | Self::CloseDoomed(_)
@@ -101,6 +123,8 @@ impl Shard {
             Wait::Request(pending) => self.on_request_reply(*pending, reply, turn),
             Wait::Rename(renaming) => self.on_rename_reply(renaming, reply, turn),
             Wait::Copy(copying) => self.on_copy_reply(copying, reply, turn),
+            Wait::Returning(returning) => self.on_returned(returning, reply, turn),
+            Wait::Replay(replaying) => self.on_replayed(replaying, reply, turn),
             Wait::TimesSettled(open) => self.outstanding_done(open, Ticket::UNCOUNTED, turn),
             Wait::CloseAttributes(closing) => self.on_close_attributes(*closing, reply, turn),
             Wait::CloseUnlink(closing) => {
@@ -127,6 +151,10 @@ impl Shard {
             | Wait::Doom(_)
             | Wait::Disposed(_)
             | Wait::Watch(_)
+            | Wait::Preserving(_)
+            | Wait::Preserved(..)
+            | Wait::Reclaim(..)
+            | Wait::Reclaiming(..)
             | Wait::CloseDoomed(_)
             | Wait::CloseTold(_) => debug_assert!(false, "storage answered what a machine was asked"),
         }
@@ -148,12 +176,18 @@ impl Shard {
             Wait::Rename(renaming) => self.on_rename_answer(renaming, &answer, turn),
             Wait::Doom(disposing) => self.on_doom_answer(*disposing, &answer, turn),
             Wait::Disposed(disposing) => self.on_disposed(&disposing, &answer, turn),
+            Wait::Preserving(open) => self.on_preserve_answer(open, &answer, turn),
+            Wait::Preserved(session, open) => self.on_preserved(session, open, turn),
+            Wait::Reclaim(open, origin) => self.on_reclaimed(open, origin, answer, turn),
+            Wait::Reclaiming(open, asker) => self.on_reclaim_checked(open, asker, answer, turn),
+            Wait::Replay(replaying) => self.on_replay_cached(replaying, &answer, turn),
             Wait::Watch(registering) => self.on_watch_answer(registering, &answer, turn),
             Wait::CloseDoomed(closing) => self.on_closing_doomed(*closing, &answer, turn),
             Wait::CloseTold(closing) => self.on_close_told(*closing, &answer, turn),
             Wait::Nothing
             | Wait::Local(_)
             | Wait::Request(_)
+            | Wait::Returning(_)
             | Wait::TimesSettled(_)
             | Wait::CloseAttributes(_)
             | Wait::CloseEmpty(_)
@@ -177,10 +211,21 @@ impl Shard {
         self.cancel_notify(connection, message, status, turn);
     }
 
-    /// A connection is gone while its session goes on: requests of it that would wait for ever end (3.3.7.1).
+    /// A connection is gone while its session goes on: requests of it that would wait for ever end (3.3.7.1). Not so a CREATE
+    /// that its client will replay on another channel: what was done for it may not be done again.
     pub(crate) fn cancel_waits_of_connection(&mut self, connection: ConnectionId, turn: &mut Turn<'_>) {
         let concerned = |origin: &Origin| origin.connection == connection;
-        self.withdraw(|_| NtStatus::CANCELLED, turn, |origin, _| concerned(origin));
+        let mut replayed = BTreeSet::new();
+        for (_, wait) in self.waits.iter() {
+            if let Wait::Create(creating) = wait {
+                replayed.extend(creating.to_be_replayed());
+            }
+        }
+        self.withdraw(
+            |_| NtStatus::CANCELLED,
+            turn,
+            |origin, open| concerned(origin) && !replayed.contains(&open),
+        );
         self.abandon(NtStatus::CANCELLED, turn, |pending| concerned(&pending.origin));
     }
 

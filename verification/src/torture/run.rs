@@ -1,6 +1,7 @@
 //! Runs smbtorture: one process for each test, each worker with a share of its own that is emptied between tests.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,9 +15,12 @@ use crate::peer::{Peer, Share};
 use crate::process;
 
 const LIMIT: Duration = Duration::from_secs(45);
+const FIREWALL_LIMIT: Duration = Duration::from_secs(10);
 
 /// Tests that take longer by design; started first, so that the run doesn't end with one worker busy.
-const LONG_TESTS: [(&str, Duration); 8] = [
+const LONG_TESTS: [(&str, Duration); 10] = [
+    ("smb2.multichannel.oplocks.test2", Duration::from_secs(90)),
+    ("smb2.multichannel.leases.test2", Duration::from_secs(90)),
     ("smb2.notify.mask", Duration::from_secs(120)),
     ("smb2.scan.scan", Duration::from_secs(120)),
     ("smb2.maxfid", Duration::from_secs(120)),
@@ -26,6 +30,9 @@ const LONG_TESTS: [(&str, Duration); 8] = [
     ("smb2.lease.timeout", Duration::from_secs(90)),
     ("smb2.oplock.batch22a", Duration::from_secs(90)),
 ];
+
+/// Tests that cut connections of theirs off.
+const BLOCKING_TESTS: [&str; 2] = ["smb2.multichannel.", "smb2.replay."];
 
 /// Runs tests against one server.
 pub(super) struct Runner<'a> {
@@ -43,7 +50,9 @@ impl<'a> Runner<'a> {
         if let Some(directory) = &options.keep_output {
             fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
         }
-        Ok(Runner { peer, options, program, configuration, deaths: Mutex::default() })
+        let runner = Runner { peer, options, program, configuration, deaths: Mutex::default() };
+        runner.peer.site().shares.iter().try_for_each(|share| runner.write_firewall(share))?;
+        Ok(runner)
     }
 
     /// Runs every test once, as many at a time as there are shares.
@@ -90,6 +99,9 @@ impl<'a> Runner<'a> {
         share.empty()?;
         let limit = limit_of(test);
         let finished = process::run_limited(&mut self.command(test, share, limit), limit)?;
+        if blocks(test) {
+            clear_firewall(&self.chains(share))?;
+        }
         let outcome = if finished.status.is_none() { Outcome::Timeout } else { outcome_of(&finished.output) };
         if let Some(directory) = &self.options.keep_output {
             keep(directory, test, &finished.output)?;
@@ -102,6 +114,27 @@ impl<'a> Runner<'a> {
             lock(&self.deaths).push(format!("during {test} or a test beside it: {report}"));
         }
         Ok(outcome)
+    }
+
+    /// The beginning of the names of a worker's chains: the tests' own are the same for each of them.
+    fn chains(&self, share: &Share) -> String {
+        format!("LH{}{}", self.peer.site().address.port(), share.name)
+    }
+
+    /// What a worker's tests call to block connections.
+    fn firewall(&self, share: &Share) -> PathBuf {
+        self.peer.site().directory().join(format!("iptables-{}", share.name))
+    }
+
+    fn write_firewall(&self, share: &Share) -> Result<()> {
+        let path = self.firewall(share);
+        let script = format!(
+            "#!/bin/sh\nexec iptables -w $(printf '%s' \"$*\" | sed 's/SMBTORTURE/{}/g')\n",
+            self.chains(share)
+        );
+        fs::write(&path, script)
+            .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
+            .with_context(|| path.display().to_string())
     }
 
     fn command(&self, test: &str, share: &Share, limit: Duration) -> Command {
@@ -121,12 +154,44 @@ impl<'a> Runner<'a> {
             .arg(format!("//{}/{}", site.address.ip(), share.name))
             .arg(test)
             .current_dir(site.directory());
+        // These block a connection of theirs, by its port. The other way that smbtorture has is a control of Samba's.
+        if blocks(test) {
+            command.arg("--option=torture:use_iptables=yes");
+            command.arg(format!("--option=torture:iptables_command={}", self.firewall(share).display()));
+        }
         // Transport-blocking tests count requests by their signatures.
         if test.starts_with("smb2.oplock.") || test.starts_with("smb2.notify.") {
             command.arg("--client-protection=sign");
         }
         command
     }
+}
+
+fn blocks(test: &str) -> bool {
+    BLOCKING_TESTS.iter().any(|prefix| test.starts_with(prefix))
+}
+
+/// Removes the chains whose names begin like this: a test that was ended leaves its own behind.
+fn clear_firewall(chains: &str) -> Result<()> {
+    let iptables = |arguments: &[&str]| {
+        process::run_checked(Command::new("iptables").arg("-w").args(arguments), FIREWALL_LIMIT)
+    };
+    let rules = iptables(&["-S"])?;
+    let words = || rules.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    for rule in words() {
+        if let ["-A", chain, "-j", target] = rule[..]
+            && target.starts_with(chains)
+        {
+            iptables(&["-D", chain, "-j", target])?;
+        }
+    }
+    let own: Vec<&str> = rules
+        .lines()
+        .filter_map(|line| line.strip_prefix("-N "))
+        .filter(|chain| chain.starts_with(chains))
+        .collect();
+    own.iter().try_for_each(|chain| iptables(&["-F", chain]).map(drop))?;
+    own.iter().try_for_each(|chain| iptables(&["-X", chain]).map(drop))
 }
 
 fn limit_of(test: &str) -> Duration {

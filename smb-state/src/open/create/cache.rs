@@ -3,10 +3,9 @@
 use smb_proto::NtStatus;
 use smb_proto::command::negotiate::Dialect;
 use smb_proto::command::oplock_break::OplockLevel;
-use smb_proto::create_context::{
-    LeaseFlags, LeaseKey, LeaseState, LeaseV1, LeaseV2 as WireLeaseV2, ResponseContext,
-};
+use smb_proto::create_context::{LeaseKey, LeaseState, ResponseContext};
 
+use super::super::durable::reclaim::lease_context;
 use super::Creating;
 use crate::file::caching::{CacheKey, Cached, Cause, LeaseV2, Want};
 use crate::ids::{FileKey, OpenId};
@@ -91,24 +90,11 @@ impl Creating {
 
     /// OplockLevel of the answer, and the lease's context.
     pub(super) fn cached_answer(&self) -> (OplockLevel, Option<ResponseContext>) {
-        let key = self.lease.map(|(_, key)| key).unwrap_or_default();
-        match self.cached {
-            Cached::Oplock(level) => (level, None),
-            Cached::Lease { state, breaking, v2 } => {
-                let mut flags = if breaking { LeaseFlags::BREAK_IN_PROGRESS } else { LeaseFlags::EMPTY };
-                let context = match v2 {
-                    None => ResponseContext::Lease(LeaseV1 { key, state, flags }),
-                    Some(LeaseV2 { parent, epoch }) => {
-                        if parent.is_some() {
-                            flags = flags.with(LeaseFlags::PARENT_LEASE_KEY_SET);
-                        }
-                        let parent_key = parent.unwrap_or_default();
-                        ResponseContext::LeaseV2(WireLeaseV2 { key, state, flags, parent_key, epoch })
-                    }
-                };
-                (OplockLevel::LEASE, Some(context))
-            }
-        }
+        let level = match self.cached {
+            Cached::Oplock(level) => level,
+            Cached::Lease { .. } => OplockLevel::LEASE,
+        };
+        (level, lease_context(self.lease.map(|(_, key)| key), self.cached))
     }
 
     /// The file where it may wait for a client, with the request and its open.

@@ -15,7 +15,10 @@
 //!
 //! The directory is looked at only when what is there has a security descriptor that grants less than its directory might.
 //!
-//! Not done yet: durable handles (their contexts are ignored, a reconnect finds nothing), snapshots.
+//! With a CreateGuid, its client is asked first whether the guid is taken. A CREATE that takes up a preserved open again, or is
+//! answered from the open that it made before, goes another way: see [`super::durable`].
+//!
+//! Not done yet: snapshots.
 
 use smb_proto::NtStatus;
 use smb_proto::access::AccessMask;
@@ -30,13 +33,15 @@ use smb_proto::security::sid::Sid;
 use smb_proto::{FileTime, Name};
 
 use super::channel_sequence::Outstanding;
+use super::durable::replay::{Known, is_replayable};
+use super::durable::{Created, Durable, Wish};
 use super::lock::LockSequences;
 use super::{Open, State};
 use crate::file::caching::{CacheKey, Cached, LeaseV2, Want};
 use crate::file::permit::{Permit, UnderPermit};
 use crate::file::{FileAsk, Link};
-use crate::ids::{FileKey, FileNumber, Handle, OpenId, SessionId, ShardId};
-use crate::message::{Address, Answer, ClientAsk, Execution, Finished, Message, Origin};
+use crate::ids::{FileKey, FileNumber, Handle, OpenId, ShardId};
+use crate::message::{Address, Answer, ClientAsk, Execution, Finished, KnownCreate, Message, Origin};
 use crate::namespace::NamespaceAsk;
 use crate::request::Command;
 use crate::response::Body;
@@ -83,6 +88,11 @@ pub(crate) struct Creating {
     claimed: bool,
     /// The directory that it asks to cache, and the shards that know.
     caches: Option<(FileKey, u16)>,
+    /// What it asks of durability.
+    wish: Wish,
+    /// Its client's machine knows its CreateGuid, under this client; and it came as a replay.
+    known_by: Option<[u8; 16]>,
+    is_replay: bool,
     tries: u8,
     /// Its lease's key was in use when its name was not: it looked for the name again.
     looked_again: bool,
@@ -96,6 +106,8 @@ pub(crate) struct Creating {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Stage {
     Resolving,
+    /// The client is asked whether the CreateGuid is taken.
+    Naming,
     /// The client is asked whether the lease's key is free for a new file.
     CheckingLease {
         parent: Object,
@@ -138,17 +150,63 @@ enum Stage {
 impl Shard {
     /// CREATE.
     pub(crate) fn on_create(&mut self, origin: Origin, execution: Execution, turn: &mut Turn<'_>) {
-        let Command::Create(request) = execution.request.command else { return };
-        match self.begin_create(origin, *request) {
-            Ok(creating) => {
-                if let Some(open) = self.opens.get_mut(&creating.open) {
-                    // Where the dialect has no sequence the field is not looked at again.
-                    open.outstanding = Outstanding::new(execution.request.channel_sequence);
-                }
-                self.resolve(creating, turn);
+        let Command::Create(request) = &execution.request.command else { return };
+        let begun = match Wish::of(request, execution.terms.dialect) {
+            Ok(Wish::Reconnect(reconnect)) => self.begin_reclaim(origin, &execution, reconnect, turn),
+            Ok(wish) => self.start_create(origin, execution, wish, turn),
+            Err(status) => Err(status),
+        };
+        if let Err(status) = begun {
+            self.refuse_create(origin, status, turn);
+        }
+    }
+
+    fn start_create(
+        &mut self,
+        origin: Origin,
+        execution: Execution,
+        wish: Wish,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), NtStatus> {
+        let Command::Create(request) = execution.request.command else { return Ok(()) };
+        let mut creating = self.begin_create(origin, *request)?;
+        (creating.wish, creating.is_replay) = (wish, execution.request.replay);
+        if let Some(open) = self.opens.get_mut(&creating.open) {
+            // Where the dialect has no sequence the field is not looked at again.
+            open.outstanding = Outstanding::new(execution.request.channel_sequence);
+        }
+        self.name_create(creating, turn);
+        Ok(())
+    }
+
+    /// Takes the CreateGuid, if there is one.
+    fn name_create(&mut self, mut creating: Box<Creating>, turn: &mut Turn<'_>) {
+        let session = creating.origin.session;
+        let of_session = self.sessions.get(&session).and_then(|it| Some((it.client?, it.identity.clone()?)));
+        match (creating.wish.create_guid(), of_session) {
+            (Some(guid), Some((client, owner))) if !creating.caps.pipes => {
+                creating.tries += 1;
+                creating.stage = Stage::Naming;
+                let created = Box::new(KnownCreate { open: creating.open, session, owner });
+                let asker = self.wait(Wait::Create(creating));
+                let ask = ClientAsk::BeginCreate { guid, created };
+                turn.post(Address::Client(client), Message::AskClient(ask, asker));
             }
-            Err(status) => {
-                turn.finish(Finished { origin, status, body: Body::Error, open: None, spent: None })
+            _ => self.resolve(creating, turn),
+        }
+    }
+
+    /// The CreateGuid is taken.
+    fn on_create_known(&mut self, creating: Box<Creating>, known: &KnownCreate, turn: &mut Turn<'_>) {
+        let Creating { origin, wish, is_replay, .. } = *creating;
+        let lease = creating.lease.map(|(_, key)| key);
+        match self.judge_known(known, is_replay, origin.session, lease) {
+            Known::Refused(status) => self.fail_create(creating, status, turn),
+            Known::Again if creating.tries < TRIES_MAX => self.name_create(creating, turn),
+            Known::Again => self.fail_create(creating, NtStatus::FILE_NOT_AVAILABLE, turn),
+            Known::Replay(open) => {
+                self.forget_create(creating, turn);
+                self.replay_create(open, origin, wish, turn);
             }
         }
     }
@@ -188,6 +246,9 @@ impl Shard {
             lease: None,
             claimed: false,
             caches: None,
+            wish: Wish::Nothing,
+            known_by: None,
+            is_replay: false,
             tries: 0,
             looked_again: false,
             given_up: None,
@@ -381,6 +442,12 @@ impl Shard {
         turn: &mut Turn<'_>,
     ) {
         match (std::mem::replace(&mut creating.stage, Stage::Resolving), answer) {
+            (Stage::Naming, Answer::CreateKnown(known)) => self.on_create_known(creating, known, turn),
+            (Stage::Naming, Answer::Granted) => {
+                creating.known_by = self.sessions.get(&creating.origin.session).and_then(|it| it.client);
+                creating.tries = 0;
+                self.resolve(creating, turn);
+            }
             (Stage::Reserving { parent }, Answer::Granted) => {
                 let reserved = creating.new_link(&parent);
                 let kind = if creating.wants_directory() { Kind::Directory } else { Kind::File };
@@ -477,13 +544,18 @@ impl Shard {
             self.uncache_directory(directory, told, turn);
         }
         if std::mem::take(&mut creating.claimed) {
-            self.unclaim_lease(creating.origin.session, creating.lease.map(|(_, key)| key), turn);
+            let (client, key) = creating.lease.unzip();
+            self.unclaim_lease(client, key, turn);
         }
     }
 
-    /// An open that joined a lease of its session's client is gone.
-    pub(crate) fn unclaim_lease(&self, session: SessionId, lease: Option<LeaseKey>, turn: &mut Turn<'_>) {
-        let client = self.sessions.get(&session).and_then(|session| session.client);
+    /// An open that joined a lease of this client is gone.
+    pub(crate) fn unclaim_lease(
+        &self,
+        client: Option<[u8; 16]>,
+        lease: Option<LeaseKey>,
+        turn: &mut Turn<'_>,
+    ) {
         if let (Some(client), Some(key)) = (client, lease) {
             turn.post(Address::Client(client), Message::AskClient(ClientAsk::Unclaim(key), self.nobody()));
         }
@@ -534,7 +606,11 @@ impl Shard {
         if !alive {
             self.lose_grant(creating.origin.session, creating.open, turn);
         }
+        let durable = self.durable_of(&creating, object.attributes.kind);
+        let created = creating.created(creating.granted(&object.attributes), object.attributes.kind);
+        let client = self.sessions.get(&creating.origin.session).and_then(|session| session.client);
         let Some(open) = self.opens.get_mut(&creating.open) else { return };
+        open.client = client;
         open.state = if alive { State::Ready } else { State::Closing(super::close::no_closers()) };
         open.file = FileKey { volume: creating.requester.volume, number: object.attributes.number };
         open.handle = object.handle;
@@ -548,6 +624,9 @@ impl Shard {
             creating.cached = creating.cached.settled(state);
         }
         let file_id = open.file_id(creating.open);
+        (open.durable, open.created) = (durable, created);
+        open.lease_v2 = matches!(creating.cached, Cached::Lease { v2: Some(_), .. });
+        let durable = creating.wish.response(open.durable.as_ref());
         open.cached_in = creating.caches.map_or(0, |(_, told)| told);
         let overwrote = matches!(creating.action, CreateAction::OVERWRITTEN | CreateAction::SUPERSEDED);
         self.report_opened(creating.open, creating.action == CreateAction::CREATED, overwrote, turn);
@@ -555,7 +634,9 @@ impl Shard {
             self.own_entry_changed(creating.open, turn);
         }
         if alive {
-            let body = Body::Create(Box::new(creating.response(file_id, &object.attributes)));
+            let mut response = creating.response(file_id, &object.attributes);
+            response.contexts.extend(durable);
+            let body = Body::Create(Box::new(response));
             let origin = creating.origin;
             turn.finish(Finished {
                 origin,
@@ -570,6 +651,24 @@ impl Shard {
             let origin = creating.origin;
             turn.finish(Finished { origin, status, body: Body::Error, open: None, spent: None });
             self.begin_close(creating.open, turn);
+        }
+        if !created.is_some_and(|created| created.replayable) {
+            self.end_naming(&creating, turn);
+        }
+    }
+
+    /// What lets the open outlive its connection. Directories do not (3.3.5.9.6, 3.3.5.9.10).
+    fn durable_of(&self, creating: &Creating, kind: Kind) -> Option<Durable> {
+        let session = self.sessions.get(&creating.origin.session)?;
+        let owner = session.identity.as_ref().filter(|_| kind == Kind::File)?;
+        creating.wish.grant(creating.cached, owner, &self.limits)
+    }
+
+    /// The CREATE can't be replayed, or not any more.
+    fn end_naming(&self, creating: &Creating, turn: &mut Turn<'_>) {
+        if let (Some(client), Some(guid)) = (creating.known_by, creating.wish.create_guid()) {
+            let ask = ClientAsk::EndCreate { guid, open: creating.open };
+            turn.post(Address::Client(client), Message::AskClient(ask, self.nobody()));
         }
     }
 
@@ -589,7 +688,7 @@ impl Shard {
     fn fail_create(&mut self, mut creating: Box<Creating>, status: NtStatus, turn: &mut Turn<'_>) {
         let requester = creating.requester.clone();
         match std::mem::replace(&mut creating.stage, Stage::Resolving) {
-            Stage::Resolving => {}
+            Stage::Resolving | Stage::Naming => {}
             Stage::ResolvingParent { object } => self.forget_handle(object.handle, requester, turn),
             Stage::AskingFile { object, reserved }
             | Stage::ClaimingLease { object, reserved }
@@ -613,10 +712,15 @@ impl Shard {
             }
         }
         self.leave_lease(&mut creating, turn);
+        self.end_naming(&creating, turn);
+        self.refuse_create(creating.origin, status, turn);
+        self.forget_create(creating, turn);
+    }
+
+    /// Nothing is made.
+    fn forget_create(&mut self, creating: Box<Creating>, turn: &mut Turn<'_>) {
         self.opens.remove(&creating.open);
-        let origin = creating.origin;
-        turn.finish(Finished { origin, status, body: Body::Error, open: None, spent: None });
-        self.open_is_gone(origin.session, origin.tree, creating.open, turn);
+        self.open_is_gone(creating.origin.session, creating.origin.tree, creating.open, turn);
     }
 }
 
@@ -641,11 +745,8 @@ impl Creating {
                 RequestContext::AllocationSize(size) => self.allocation = size,
                 RequestContext::QueryMaximalAccess(since) => self.wants_maximal = Some(since),
                 RequestContext::QueryOnDiskId => self.wants_disk_id = true,
-                // There are no snapshots, so no older state of a file can be found (3.3.5.9.5), and no preserved open
-                // (3.3.5.9.7, 3.3.5.9.12).
-                RequestContext::TimewarpToken(_)
-                | RequestContext::DurableHandleReconnect(_)
-                | RequestContext::DurableHandleReconnectV2(_) => return Err(NtStatus::OBJECT_NAME_NOT_FOUND),
+                // There are no snapshots, so no older state of a file can be found (3.3.5.9.5).
+                RequestContext::TimewarpToken(_) => return Err(NtStatus::OBJECT_NAME_NOT_FOUND),
                 RequestContext::Lease(lease) => {
                     self.take_lease(dialect, client, lease.key, lease.state, None);
                 }
@@ -653,8 +754,11 @@ impl Creating {
                     let v2 = LeaseV2 { parent: lease.parent(), epoch: lease.epoch };
                     self.take_lease(dialect, client, lease.key, lease.state, Some(v2));
                 }
+                // What asks for durability was read before.
                 RequestContext::DurableHandleRequest
+                | RequestContext::DurableHandleReconnect(_)
                 | RequestContext::DurableHandleRequestV2(_)
+                | RequestContext::DurableHandleReconnectV2(_)
                 | RequestContext::LeaseV2(_)
                 | RequestContext::AppInstanceId(_)
                 | RequestContext::AppInstanceVersion(_)
@@ -688,7 +792,12 @@ impl Creating {
             permit: Permit::default(),
             under_permit: UnderPermit::default(),
             lock_sequences: LockSequences::default(),
+            client: None,
+            durable: None,
+            kept: false,
+            created: None,
             lease: None,
+            lease_v2: false,
             parent_lease: None,
             wrote: false,
             cached_in: 0,
@@ -700,6 +809,18 @@ impl Creating {
             doomed: false,
             times: super::times::Times::default(),
         }
+    }
+
+    /// Its open, if its client may send it again on another channel.
+    pub(crate) fn to_be_replayed(&self) -> Option<OpenId> {
+        self.known_by.map(|_| self.open)
+    }
+
+    /// What is kept of it, if it has a CreateGuid (3.3.5.9.10).
+    fn created(&self, access: AccessMask, kind: Kind) -> Option<Created> {
+        let guid = self.wish.create_guid()?;
+        let replayable = self.known_by.is_some() && kind == Kind::File && is_replayable(access);
+        Some(Created { guid, action: self.action, replayable })
     }
 
     fn wants_directory(&self) -> bool {
@@ -728,7 +849,7 @@ impl Creating {
 }
 
 /// The path as FileNameInformation shows it, stream included.
-fn shown_path(path: &StreamPath) -> Name {
+pub(super) fn shown_path(path: &StreamPath) -> Name {
     let mut units = path.path().units().to_vec();
     if let Some(stream) = path.stream() {
         units.push(u16::from(b':'));

@@ -28,39 +28,49 @@ const KEY: LeaseKey = LeaseKey([7; 16]);
 const DATA: AccessMask = AccessMask(AccessMask::READ_DATA.0 | AccessMask::WRITE_DATA.0);
 
 /// A client with a session and a tree connect.
-struct Party {
-    connection: ConnectionId,
+pub(super) struct Party {
+    pub(super) connection: ConnectionId,
     next: u64,
-    session: SessionId,
-    tree: TreeId,
+    pub(super) session: SessionId,
+    pub(super) tree: TreeId,
     sealed: bool,
 }
 
 /// Shards, storage with a file of this number behind every name, and what storage has not answered.
-struct Net {
-    shards: Vec<Shard>,
-    asked: VecDeque<(ShardId, Token, StorageOp)>,
+pub(super) struct Net {
+    pub(super) shards: Vec<Shard>,
+    pub(super) asked: VecDeque<(ShardId, Token, StorageOp)>,
     /// Handles that are open.
     handles: Vec<u64>,
     next_handle: u64,
     file: u64,
     /// Clients encrypt.
     sealed: bool,
+    /// Whom clients prove to be.
+    pub(super) who: Identity,
 }
 
 impl Net {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::with(config())
     }
 
-    fn with(config: Config) -> Self {
+    pub(super) fn with(config: Config) -> Self {
         let config = Shared::new(config);
         let shards = (0..config.shards).map(|id| Shard::new(ShardId(id), config.clone())).collect();
-        Self { shards, asked: VecDeque::new(), handles: Vec::new(), next_handle: 50, file: 5, sealed: false }
+        Self {
+            shards,
+            asked: VecDeque::new(),
+            handles: Vec::new(),
+            next_handle: 50,
+            file: 5,
+            sealed: false,
+            who: user(),
+        }
     }
 
     /// One event and the messages that follow from it; what storage is asked is kept, the rest comes back.
-    fn step(&mut self, shard: ShardId, event: Event) -> Actions {
+    pub(super) fn step(&mut self, shard: ShardId, event: Event) -> Actions {
         let mut events = VecDeque::from([(shard, event)]);
         let mut seen = Actions::new();
         while let Some((shard, event)) = events.pop_front() {
@@ -82,7 +92,7 @@ impl Net {
     }
 
     /// Storage answers what it was asked first.
-    fn answer(&mut self) -> Actions {
+    pub(super) fn answer(&mut self) -> Actions {
         let (shard, token, op) = self.asked.pop_front().expect("something to answer");
         let reply = match op {
             StorageOp::Resolve { path, stream } => {
@@ -118,7 +128,7 @@ impl Net {
     }
 
     /// Storage answers everything.
-    fn run(&mut self) -> Actions {
+    pub(super) fn run(&mut self) -> Actions {
         let mut seen = Actions::new();
         while !self.asked.is_empty() {
             seen.extend(self.answer());
@@ -126,24 +136,24 @@ impl Net {
         seen
     }
 
-    fn send(&mut self, party: &mut Party, command: Command) -> Actions {
+    pub(super) fn send(&mut self, party: &mut Party, command: Command) -> Actions {
         let request = party.request(command);
         self.send_request(party, request)
     }
 
-    fn send_request(&mut self, party: &Party, first: Request) -> Actions {
+    pub(super) fn send_request(&mut self, party: &Party, first: Request) -> Actions {
         let chain = Chain { first, rest: Vec::new() };
         self.step(party.connection.shard(), Event::Request { connection: party.connection, chain })
     }
 
     /// Sends and lets storage answer.
-    fn ask(&mut self, party: &mut Party, command: Command) -> Actions {
+    pub(super) fn ask(&mut self, party: &mut Party, command: Command) -> Actions {
         let mut seen = self.send(party, command);
         seen.extend(self.run());
         seen
     }
 
-    fn party(&mut self, connection: ConnectionId, guid: [u8; 16]) -> Party {
+    pub(super) fn party(&mut self, connection: ConnectionId, guid: [u8; 16]) -> Party {
         let mut party = Party { connection, next: 0, session: SessionId(0), tree: TreeId(0), sealed: false };
         self.step(connection.shard(), Event::Accepted { connection, peer: Peer(u128::from(guid[0])) });
         let mut negotiate = negotiate_request();
@@ -164,8 +174,8 @@ impl Net {
             _ => None,
         });
         let (session, message) = session.expect("an authentication");
-        let outcome =
-            AuthOutcome::Accepted { reply: None, identity: user(), keyed: true, valid_for_ms: None };
+        let identity = self.who.clone();
+        let outcome = AuthOutcome::Accepted { reply: None, identity, keyed: true, valid_for_ms: None };
         self.step(connection.shard(), Event::Authenticated { connection, session, message, outcome });
         (party.session, party.sealed) = (session, self.sealed);
         let connect = tree_connect::Request {
@@ -199,7 +209,7 @@ impl Net {
     }
 
     /// Everybody goes; nothing is left.
-    fn end(mut self, parties: &[Party]) {
+    pub(super) fn end(mut self, parties: &[Party]) {
         for party in parties {
             let connection = party.connection;
             if self.shards[usize::from(connection.shard().0)].connections.contains_key(&connection) {
@@ -215,7 +225,7 @@ impl Net {
 }
 
 impl Party {
-    fn request(&mut self, command: Command) -> Request {
+    pub(super) fn request(&mut self, command: Command) -> Request {
         let message = MessageId(self.next);
         self.next += 1;
         let protection = match (self.session, self.sealed) {
@@ -246,7 +256,7 @@ impl Party {
     }
 }
 
-fn open(name: &str, level: OplockLevel, lease: Option<(LeaseKey, LeaseState)>) -> Command {
+pub(super) fn open(name: &str, level: OplockLevel, lease: Option<(LeaseKey, LeaseState)>) -> Command {
     let Command::Create(mut request) = create(name, CreateDisposition::OPEN) else { unreachable!() };
     request.desired_access = DATA;
     request.oplock_level = level;
@@ -256,26 +266,26 @@ fn open(name: &str, level: OplockLevel, lease: Option<(LeaseKey, LeaseState)>) -
     Command::Create(request)
 }
 
-fn with_oplock(level: OplockLevel) -> Command {
+pub(super) fn with_oplock(level: OplockLevel) -> Command {
     open("a", level, None)
 }
 
-fn with_lease(state: LeaseState) -> Command {
+pub(super) fn with_lease(state: LeaseState) -> Command {
     open("a", OplockLevel::LEASE, Some((KEY, state)))
 }
 
 /// As another command, but for these rights and with this sharing.
-fn but(command: Command, access: AccessMask, share: u32) -> Command {
+pub(super) fn but(command: Command, access: AccessMask, share: u32) -> Command {
     let Command::Create(mut request) = command else { unreachable!() };
     (request.desired_access, request.share_access) = (access, ShareAccess(share));
     Command::Create(request)
 }
 
-fn plain() -> Command {
+pub(super) fn plain() -> Command {
     with_oplock(OplockLevel::NONE)
 }
 
-fn write(file_id: FileId) -> Command {
+pub(super) fn write(file_id: FileId) -> Command {
     let (offset, buffer, length) = (0, BufferId(800), 1);
     Command::Write(Write {
         file_id,
@@ -288,7 +298,7 @@ fn write(file_id: FileId) -> Command {
     })
 }
 
-fn close_of(file_id: FileId) -> Command {
+pub(super) fn close_of(file_id: FileId) -> Command {
     Command::Close(close::Request { flags: close::Flags::EMPTY, file_id })
 }
 
@@ -302,7 +312,7 @@ fn acknowledge_lease(lease_state: LeaseState) -> Command {
 
 /// What a CREATE was answered: its open and what it may cache.
 #[track_caller]
-fn opened(actions: &Actions) -> (FileId, OplockLevel, LeaseState) {
+pub(super) fn opened(actions: &Actions) -> (FileId, OplockLevel, LeaseState) {
     let created = responses(actions).into_iter().find_map(|response| match &response.body {
         Body::Create(create) => Some(create.clone()),
         _ => None,
@@ -315,7 +325,7 @@ fn opened(actions: &Actions) -> (FileId, OplockLevel, LeaseState) {
     (created.file_id, created.oplock_level, lease.unwrap_or_default())
 }
 
-fn notifications(actions: &Actions) -> Vec<(ConnectionId, Notification)> {
+pub(super) fn notifications(actions: &Actions) -> Vec<(ConnectionId, Notification)> {
     let notification = |action: &Action| match action {
         Action::Output(connection, Output::Notify(notification)) => Some((*connection, *notification)),
         _ => None,
@@ -324,7 +334,7 @@ fn notifications(actions: &Actions) -> Vec<(ConnectionId, Notification)> {
 }
 
 /// Statuses of responses on a connection, in order.
-fn statuses(actions: &Actions, party: &Party) -> Vec<NtStatus> {
+pub(super) fn statuses(actions: &Actions, party: &Party) -> Vec<NtStatus> {
     let of = |action: &Action| match action {
         Action::Output(connection, Output::Respond(all)) if *connection == party.connection => {
             Some(all.iter().map(|response| response.status).collect::<Vec<_>>())

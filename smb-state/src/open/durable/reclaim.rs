@@ -1,0 +1,342 @@
+//! A client comes back for a preserved open (MS-SMB2 3.3.5.9.7, 3.3.5.9.12).
+//!
+//! The open's home checks what the client shows, then asks the file; then the open moves to the client's new session. Breaks that
+//! reach the session before the open does are dropped there, and said again once the open has arrived.
+
+use smb_proto::command::FileId;
+use smb_proto::command::create::{CreateAction, Response, ResponseFlags};
+use smb_proto::command::oplock_break::OplockLevel;
+use smb_proto::create_context::{
+    DurableFlags, LeaseFlags, LeaseKey, LeaseV1, LeaseV2 as WireLeaseV2, ResponseContext,
+};
+use smb_proto::fscc::name::StreamPath;
+use smb_proto::{Name, NtStatus};
+
+use super::super::create::shown_path;
+use super::super::{Open, State};
+use super::{Reconnect, lease_of};
+use crate::event::Identity;
+use crate::file::FileAsk;
+use crate::file::caching::{Cached, LeaseV2};
+use crate::ids::{OpenId, SessionId, ShareId};
+use crate::message::{Address, Answer, Asker, ClientAsk, Execution, Finished, Message, Origin};
+use crate::request::Command;
+use crate::response::Body;
+use crate::session::Leaves;
+use crate::shard::{Shard, Turn, Wait};
+use crate::storage::{Attributes, StorageOp, StorageReply};
+use crate::timer::Timer;
+
+/// How long a client that comes back waits for its old session to end. Its old connection was closed before it made the new one;
+/// another core may be about to read that.
+const CLAIM_WAITS_MS: u64 = 500;
+
+/// What a client shows that comes back for an open.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Claim {
+    open: OpenId,
+    who: Identity,
+    client: Option<[u8; 16]>,
+    session: SessionId,
+    share: ShareId,
+    /// The path, folded, if it is one.
+    path: Option<Name>,
+    /// The lease's key; whether it is of version 2.
+    lease: Option<(LeaseKey, bool)>,
+    reconnect: Reconnect,
+}
+
+/// A CREATE that takes up an open again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Returning {
+    pub(crate) open: OpenId,
+    pub(crate) origin: Origin,
+    cached: Cached,
+}
+
+impl Shard {
+    /// CREATE that names an open to take up again.
+    pub(crate) fn begin_reclaim(
+        &mut self,
+        origin: Origin,
+        execution: &Execution,
+        reconnect: Reconnect,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), NtStatus> {
+        let Command::Create(request) = &execution.request.command else {
+            return Err(NtStatus::INVALID_PARAMETER);
+        };
+        let session = self.sessions.get(&origin.session).ok_or(NtStatus::USER_SESSION_DELETED)?;
+        let tree = session.trees.get(&origin.tree).ok_or(NtStatus::NETWORK_NAME_DELETED)?;
+        let who = session.identity.clone().ok_or(NtStatus::ACCESS_DENIED)?;
+        if tree.caps.pipes {
+            return Err(NtStatus::OBJECT_NAME_NOT_FOUND);
+        }
+        if session.opens.len() >= self.limits.opens_per_session_max as usize {
+            return Err(NtStatus::INSUFFICIENT_RESOURCES);
+        }
+        let id = match reconnect {
+            Reconnect::V1(file_id) => file_id.persistent,
+            Reconnect::V2(wish) => wish.file_id.persistent,
+        };
+        let claim = Claim {
+            open: OpenId(id),
+            who,
+            client: session.client,
+            session: origin.session,
+            share: tree.share,
+            path: StreamPath::parse(request.name.units()).ok().map(|path| shown_path(&path).folded()),
+            lease: lease_of(request, session.terms.dialect),
+            reconnect,
+        };
+        let asker = self.wait(Wait::Reclaim(claim.open, origin));
+        turn.post(Address::Open(claim.open), Message::Reclaim { claim: Box::new(claim), asker });
+        Ok(())
+    }
+
+    /// At the open's home: is it this client's? A client may come back before the server has noticed that it was gone: then it
+    /// waits a moment.
+    pub(crate) fn on_reclaim(&mut self, claim: Claim, asker: Asker, turn: &mut Turn<'_>) {
+        if self.may_wait(&claim) {
+            self.arm(Timer::Claim(claim.open), CLAIM_WAITS_MS, turn);
+            self.claims.insert(claim.open, (claim, asker));
+            return;
+        }
+        let found = self.opens.get_mut(&claim.open).filter(|open| open.state == State::Preserved);
+        let verdict = found.ok_or(NtStatus::OBJECT_NAME_NOT_FOUND).and_then(|open| {
+            claim.check(open)?;
+            open.state = State::Reclaiming;
+            Ok(open.file)
+        });
+        match verdict {
+            Ok(file) => {
+                let ask = FileAsk::Reclaim { open: claim.open, session: claim.session };
+                let wait = self.wait(Wait::Reclaiming(claim.open, asker));
+                turn.post(Address::File(file), Message::AskFile(ask, wait));
+            }
+            Err(status) => turn.answer(asker, Answer::Refused(status)),
+        }
+    }
+
+    /// Whether the open is this client's as far as can be told, but has a session still. One claim waits for an open.
+    fn may_wait(&self, claim: &Claim) -> bool {
+        if self.claims.contains_key(&claim.open) {
+            return false;
+        }
+        match self.opens.get(&claim.open) {
+            Some(open) => matches!(open.state, State::Ready | State::Leaving) && claim.check(open).is_ok(),
+            None => self.abroad.contains(&claim.open),
+        }
+    }
+
+    /// The old session goes on, or the open is closed: there is nothing to come back for.
+    pub(crate) fn end_claim(&mut self, id: OpenId, turn: &mut Turn<'_>) {
+        if let Some((_, asker)) = self.claims.remove(&id) {
+            self.disarm(Timer::Claim(id), turn);
+            turn.answer(asker, Answer::Refused(NtStatus::OBJECT_NAME_NOT_FOUND));
+        }
+    }
+
+    /// An open that may have been taken up again elsewhere is closed.
+    pub(crate) fn open_is_gone_abroad(&mut self, id: OpenId, turn: &mut Turn<'_>) {
+        self.abroad.remove(&id);
+        self.end_claim(id, turn);
+    }
+
+    /// At the open's home: the file has answered.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "an answer to another question is a bug, whichever it is"
+    )]
+    pub(crate) fn on_reclaim_checked(
+        &mut self,
+        id: OpenId,
+        asker: Asker,
+        answer: Answer,
+        turn: &mut Turn<'_>,
+    ) {
+        let reclaiming = self.opens.get(&id).is_some_and(|open| open.state == State::Reclaiming);
+        match answer {
+            Answer::Opened { cached, .. } if reclaiming => {
+                self.preserved_is_gone(id, turn);
+                if let Some(mut open) = self.opens.remove(&id) {
+                    open.kept = false;
+                    if asker.shard != self.id {
+                        self.abroad.insert(id);
+                    }
+                    turn.answer(asker, Answer::Reclaimed { open: Box::new(open), cached });
+                }
+            }
+            _ => {
+                // It was lost while the client came back, or closed by the operator.
+                if let Some(open) = self.opens.get_mut(&id).filter(|open| open.state == State::Reclaiming) {
+                    open.state = State::Preserved;
+                    self.close_unasked(id, turn);
+                }
+                turn.answer(asker, Answer::Refused(NtStatus::OBJECT_NAME_NOT_FOUND));
+            }
+        }
+    }
+
+    /// The open arrives at its new session, or does not.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "an answer to another question is a bug, whichever it is"
+    )]
+    pub(crate) fn on_reclaimed(&mut self, id: OpenId, origin: Origin, answer: Answer, turn: &mut Turn<'_>) {
+        let (mut open, cached) = match answer {
+            Answer::Reclaimed { open, cached } => (*open, cached),
+            Answer::Refused(status) => return self.refuse_create(origin, status, turn),
+            _ => return self.refuse_create(origin, NtStatus::INTERNAL_ERROR, turn),
+        };
+        let Some(session) = self.sessions.get_mut(&origin.session) else {
+            // Back to where it came from: the file is asked again, since it thinks that the client is there.
+            open.state = State::Leaving;
+            self.opens.insert(id, open);
+            self.ask_to_preserve(id, turn);
+            return self.refuse_create(origin, NtStatus::USER_SESSION_DELETED, turn);
+        };
+        session.opens.insert(id);
+        (open.session, open.tree) = (origin.session, origin.tree);
+        open.volatile = self.open_ids.issue();
+        open.state = State::Creating;
+        open.granted = true;
+        let (handle, requester) = (open.handle, open.requester(&origin));
+        if let (Some(client), Some(created)) =
+            (open.client, open.created.filter(|created| created.replayable))
+        {
+            let ask = ClientAsk::MoveCreate { guid: created.guid, open: id, session: origin.session };
+            turn.post(Address::Client(client), Message::AskClient(ask, self.nobody()));
+        }
+        self.opens.insert(id, open);
+        let returning = Returning { open: id, origin, cached };
+        self.submit(requester, StorageOp::Attributes { handle }, Wait::Returning(returning), turn);
+    }
+
+    /// Storage knows its attributes: the client is answered.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "an answer to another question is a bug, whichever it is"
+    )]
+    pub(crate) fn on_returned(&mut self, returning: Returning, reply: StorageReply, turn: &mut Turn<'_>) {
+        let Returning { open: id, origin, cached } = returning;
+        let Some(session) = self.sessions.get(&origin.session) else { return };
+        let ends = session.is_ending().then(|| session.leaves());
+        let tree_ends = session.tree_is_gone(origin.tree);
+        let Some(open) = self.opens.get_mut(&id) else { return };
+        open.state = State::Ready;
+        let held = std::mem::take(&mut open.held_breaks);
+        if let Some(leaves) = ends {
+            self.refuse_create(origin, NtStatus::USER_SESSION_DELETED, turn);
+            return match leaves {
+                Leaves::DurableOpens => self.leave_open(id, turn),
+                Leaves::Nothing => self.close_unasked(id, turn),
+            };
+        }
+        if tree_ends {
+            self.refuse_create(origin, NtStatus::NETWORK_NAME_DELETED, turn);
+            return self.close_unasked(id, turn);
+        }
+        let attributes = match reply {
+            StorageReply::Attributes(attributes) => attributes,
+            StorageReply::Failed(status) => {
+                self.refuse_create(origin, status, turn);
+                return self.close_unasked(id, turn);
+            }
+            _ => {
+                self.refuse_create(origin, NtStatus::INTERNAL_ERROR, turn);
+                return self.close_unasked(id, turn);
+            }
+        };
+        let (file, file_id, key) = (open.file, open.file_id(id), open.lease);
+        let contexts = lease_context(key, cached).into_iter().collect();
+        let response = response(file_id, CreateAction::OPENED, cached, contexts, &attributes);
+        finish_create(origin, file_id, response, turn);
+        self.tell_held_breaks(origin.session, held, turn);
+        let ask = FileAsk::SayAgain { open: id };
+        turn.post(Address::File(file), Message::AskFile(ask, self.nobody()));
+    }
+
+    pub(crate) fn refuse_create(&self, origin: Origin, status: NtStatus, turn: &mut Turn<'_>) {
+        turn.finish(Finished { origin, status, body: Body::Error, open: None, spent: None });
+    }
+}
+
+/// Answers a CREATE.
+pub(super) fn finish_create(origin: Origin, file_id: FileId, response: Response, turn: &mut Turn<'_>) {
+    let (status, body) = (NtStatus::SUCCESS, Body::Create(Box::new(response)));
+    turn.finish(Finished { origin, status, body, open: Some(file_id), spent: None });
+}
+
+/// The answer to a CREATE that made no open.
+pub(super) fn response(
+    file_id: FileId,
+    create_action: CreateAction,
+    cached: Cached,
+    contexts: Vec<ResponseContext>,
+    attributes: &Attributes,
+) -> Response {
+    Response {
+        oplock_level: match cached {
+            Cached::Oplock(level) => level,
+            Cached::Lease { .. } => OplockLevel::LEASE,
+        },
+        flags: ResponseFlags::EMPTY,
+        create_action,
+        creation_time: attributes.creation,
+        last_access_time: attributes.last_access,
+        last_write_time: attributes.last_write,
+        change_time: attributes.change,
+        allocation_size: attributes.allocation,
+        end_of_file: attributes.end_of_file,
+        file_attributes: attributes.dos,
+        file_id,
+        contexts,
+    }
+}
+
+/// The context that tells of a lease.
+pub(crate) fn lease_context(key: Option<LeaseKey>, cached: Cached) -> Option<ResponseContext> {
+    let key = key.unwrap_or_default();
+    let Cached::Lease { state, breaking, v2 } = cached else { return None };
+    let mut flags = if breaking { LeaseFlags::BREAK_IN_PROGRESS } else { LeaseFlags::EMPTY };
+    Some(match v2 {
+        None => ResponseContext::Lease(LeaseV1 { key, state, flags }),
+        Some(LeaseV2 { parent, epoch }) => {
+            if parent.is_some() {
+                flags = flags.with(LeaseFlags::PARENT_LEASE_KEY_SET);
+            }
+            let parent_key = parent.unwrap_or_default();
+            ResponseContext::LeaseV2(WireLeaseV2 { key, state, flags, parent_key, epoch })
+        }
+    })
+}
+
+impl Claim {
+    /// All that 3.3.5.9.7 and 3.3.5.9.12 compare (S43). That it still holds H is the file's to say. What is not found comes before
+    /// what is wrong with the name, as 3.3.5.9.12 has it; 3.3.5.9.7 has it the other way, but no server is known to (wire).
+    fn check(&self, open: &Open) -> Result<(), NtStatus> {
+        let not_found = NtStatus::OBJECT_NAME_NOT_FOUND;
+        let is_leased = open.lease.is_some();
+        if is_leased && open.client != self.client || open.lease.map(|key| (key, open.lease_v2)) != self.lease
+        {
+            return Err(not_found);
+        }
+        let persistent = match self.reconnect {
+            Reconnect::V1(_) => false,
+            // An open without a CreateGuid has NULL, which a client may send (wire).
+            Reconnect::V2(wish)
+                if open.created.map_or([0; 16], |created| created.guid) == wish.create_guid =>
+            {
+                wish.flags.contains(DurableFlags::PERSISTENT)
+            }
+            Reconnect::V2(_) => return Err(not_found),
+        };
+        if is_leased && self.path.as_ref() != Some(&open.path.folded()) || persistent {
+            return Err(NtStatus::INVALID_PARAMETER);
+        }
+        open.check_owner(&self.who)?;
+        // The specification does not look at the share. Another one may let its users do less.
+        if open.share == self.share { Ok(()) } else { Err(not_found) }
+    }
+}

@@ -1,0 +1,144 @@
+//! CREATE that is sent again, because its answer was lost with a channel (MS-SMB2 3.3.5.9, 3.3.5.9.10).
+//!
+//! The client's machine knows which CreateGuids are taken, from the first request on (S24). A replay finds the open that the
+//! first one made and is answered from it. While the first one still waits, for a break perhaps, the replay is told that the file is
+//! not available: the client tries again, as it does with any request that is replayed too early (3.3.5.2.10). The specification
+//! says nothing of that moment: it looks among opens, and there is none yet.
+//!
+//! So a CREATE with a CreateGuid goes on waiting when its channel is lost and its session is not.
+//!
+//! The open can be had this way until its client uses it: then the client has the answer.
+
+use smb_proto::NtStatus;
+use smb_proto::access::AccessMask;
+use smb_proto::create_context::{LeaseKey, ResponseContext};
+
+use super::super::State;
+use super::Wish;
+use super::reclaim::{finish_create, lease_context, response};
+use crate::file::FileAsk;
+use crate::file::caching::Cached;
+use crate::ids::{OpenId, SessionId};
+use crate::message::{Address, Answer, ClientAsk, KnownCreate, Message, Origin};
+use crate::shard::{Shard, Turn, Wait};
+use crate::storage::{StorageOp, StorageReply};
+
+/// A CREATE that is answered from the open that it made before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Replaying {
+    pub(crate) open: OpenId,
+    pub(crate) origin: Origin,
+    wish: Wish,
+    cached: Option<Cached>,
+}
+
+/// What becomes of a CREATE whose CreateGuid is known.
+pub(crate) enum Known {
+    /// It is refused.
+    Refused(NtStatus),
+    /// The open is there to answer it.
+    Replay(OpenId),
+    /// The open can't be had this way any more; the client's machine knows that by now.
+    Again,
+}
+
+impl Shard {
+    /// Judges a CREATE whose CreateGuid is known.
+    pub(crate) fn judge_known(
+        &self,
+        known: &KnownCreate,
+        is_replay: bool,
+        session: SessionId,
+        lease: Option<LeaseKey>,
+    ) -> Known {
+        if !is_replay {
+            return Known::Refused(NtStatus::DUPLICATE_OBJECTID);
+        }
+        let who = self.sessions.get(&session).and_then(|session| session.identity.as_ref());
+        if who != Some(&known.owner) {
+            return Known::Refused(NtStatus::ACCESS_DENIED);
+        }
+        if known.session != session {
+            return Known::Refused(NtStatus::DUPLICATE_OBJECTID);
+        }
+        match self.opens.get(&known.open) {
+            Some(open) if open.state == State::Creating => Known::Refused(NtStatus::FILE_NOT_AVAILABLE),
+            Some(open)
+                if open.state == State::Ready && open.created.is_some_and(|created| created.replayable) =>
+            {
+                // The specification speaks of an open with a lease alone. One without has no lease to tell of either.
+                if open.lease != lease {
+                    Known::Refused(NtStatus::ACCESS_DENIED)
+                } else {
+                    Known::Replay(known.open)
+                }
+            }
+            Some(_) | None => Known::Again,
+        }
+    }
+
+    /// Answers a CREATE from the open that it made before.
+    pub(crate) fn replay_create(&mut self, id: OpenId, origin: Origin, wish: Wish, turn: &mut Turn<'_>) {
+        let Some(open) = self.opens.get_mut(&id) else { return };
+        open.outstanding.begin(origin.ticket);
+        let file = open.file;
+        let replaying = Replaying { open: id, origin, wish, cached: None };
+        let asker = self.wait(Wait::Replay(replaying));
+        turn.post(Address::File(file), Message::AskFile(FileAsk::Cached { open: id }, asker));
+    }
+
+    /// The file told what the open caches.
+    pub(crate) fn on_replay_cached(
+        &mut self,
+        mut replaying: Replaying,
+        answer: &Answer,
+        turn: &mut Turn<'_>,
+    ) {
+        let Some(open) = self.opens.get(&replaying.open) else { return };
+        let (handle, requester) = (open.handle, open.requester(&replaying.origin));
+        if let Answer::Opened { cached, .. } = answer {
+            replaying.cached = Some(*cached);
+        }
+        self.submit(requester, StorageOp::Attributes { handle }, Wait::Replay(replaying), turn);
+    }
+
+    /// Storage knows the attributes: the client is answered.
+    pub(crate) fn on_replayed(&mut self, replaying: Replaying, reply: StorageReply, turn: &mut Turn<'_>) {
+        let Replaying { open: id, origin, wish, cached } = replaying;
+        let Some(open) = self.opens.get(&id) else { return };
+        match (reply, cached, open.created) {
+            (StorageReply::Attributes(attributes), Some(cached), Some(created)) => {
+                let file_id = open.file_id(id);
+                let mut contexts: Vec<ResponseContext> =
+                    lease_context(open.lease, cached).into_iter().collect();
+                contexts.extend(wish.response(open.durable.as_ref()));
+                let response = response(file_id, created.action, cached, contexts, &attributes);
+                finish_create(origin, file_id, response, turn);
+            }
+            (StorageReply::Failed(status), ..) => self.refuse_create(origin, status, turn),
+            (..) => self.refuse_create(origin, NtStatus::FILE_CLOSED, turn),
+        }
+        self.outstanding_done(id, origin.ticket, turn);
+    }
+
+    /// An open is used, or goes: its CREATE can't be replayed any more.
+    pub(crate) fn end_replay(&mut self, id: OpenId, turn: &mut Turn<'_>) {
+        let Some(open) = self.opens.get_mut(&id) else { return };
+        let (Some(client), Some(created)) = (open.client, open.created.as_mut()) else { return };
+        if std::mem::take(&mut created.replayable) {
+            let ask = ClientAsk::EndCreate { guid: created.guid, open: id };
+            turn.post(Address::Client(client), Message::AskClient(ask, self.nobody()));
+        }
+    }
+}
+
+/// Whether a CREATE with these rights is worth knowing (3.3.5.9.10).
+pub(crate) fn is_replayable(access: AccessMask) -> bool {
+    access.intersects(
+        AccessMask::READ_DATA
+            .with(AccessMask::EXECUTE)
+            .with(AccessMask::WRITE_DATA)
+            .with(AccessMask::APPEND_DATA)
+            .with(AccessMask::DELETE),
+    )
+}
