@@ -206,7 +206,8 @@ pub enum Message {
     AskNamespace(NamespaceAsk, Asker),
     /// Ask a client whether its connections may speak this dialect (3.3.5.5.3).
     AskClient(ClientAsk, Asker),
-    /// A directory is about to be renamed: hold back what wants to open below it. Granted if nothing is open there.
+    /// A directory is about to be renamed: hold back what wants to open below it. Granted if nothing is open there, or
+    /// [`Answer::Obstructed`]; refused while it is being renamed already.
     Freeze {
         /// The volume.
         volume: VolumeId,
@@ -371,6 +372,8 @@ pub enum Answer {
     Kept(LeaseState),
     /// The file of a lease, if there is such a lease.
     LeasedFile(Option<FileKey>),
+    /// Something is open below a directory: these files.
+    Obstructed(Vec<FileKey>),
     /// There is a CREATE with this CreateGuid.
     CreateKnown(Box<KnownCreate>),
     /// The open is the asker's, who puts it into its session.

@@ -185,6 +185,12 @@ pub enum FileAsk {
         /// The lease that whoever changed it holds.
         by: Option<CacheKey>,
     },
+    /// A directory above is to be renamed: whoever keeps handles of this file, whatever stream, is asked to let go. Granted when
+    /// nobody caches handles.
+    Clear {
+        /// The request.
+        behind: Behind,
+    },
     /// The client of an open is gone, and nothing of the open is under way: keep it for the client's return. Granted, or refused
     /// when what it caches does not allow that.
     Preserve {
@@ -223,6 +229,7 @@ impl FileAsk {
             Self::Open { behind, .. }
             | Self::Check { behind, .. }
             | Self::Dispose { behind, .. }
+            | Self::Clear { behind }
             | Self::Lock { behind, .. } => Some(*behind),
             Self::CheckRename { behind, .. } => *behind,
             Self::Close { .. }
@@ -277,6 +284,7 @@ impl FileAsk {
             | Self::Check { .. }
             | Self::EntryChanged { .. }
             | Self::Lock { .. }
+            | Self::Clear { .. }
             | Self::Reclaim { .. }
             | Self::Cached { .. }
             | Self::SayAgain { .. } => false,
@@ -410,6 +418,12 @@ impl File {
                 }
                 self.dispose(&grant, *delete);
                 Verdict::Answer(Answer::Granted)
+            }
+            FileAsk::Clear { .. } => {
+                let mut breaks = Breaks::default();
+                let waits = self.caching.clear(&mut breaks);
+                push_breaks(breaks, effects);
+                if waits { Verdict::Break } else { Verdict::Answer(Answer::Granted) }
             }
             FileAsk::CheckRename { open, behind } => self.judge_rename(*open, behind.is_some(), effects),
             FileAsk::AcknowledgeOplock { open, level } => {
@@ -555,6 +569,7 @@ impl File {
             | FileAsk::Check { .. }
             | FileAsk::Dispose { .. }
             | FileAsk::CheckRename { .. }
+            | FileAsk::Clear { .. }
             | FileAsk::EndStreamRename { .. }
             | FileAsk::Lock { .. }
             | FileAsk::AcknowledgeOplock { .. }

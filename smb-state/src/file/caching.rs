@@ -436,6 +436,15 @@ impl Caching {
         waits
     }
 
+    /// Nobody is to keep handles of the file, whatever stream. Returns whether that has to be waited for.
+    pub(crate) fn clear(&mut self, breaks: &mut Breaks) -> bool {
+        let mut waits = false;
+        for (key, holder) in self.holders.iter_mut().filter(|(_, holder)| holder.state.contains(H)) {
+            waits |= holder.take(*key, Cause::Rename, &mut self.next, breaks);
+        }
+        waits
+    }
+
     /// Whether somebody with another key caches any of these rights of a stream.
     pub(crate) fn others_hold(&self, key: CacheKey, stream: &Name, rights: LeaseState) -> bool {
         self.holders.iter().any(|(other, holder)| {

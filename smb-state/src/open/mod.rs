@@ -33,6 +33,7 @@ use lock::LockSequences;
 pub mod breaks;
 pub mod channel_sequence;
 pub mod checked;
+pub mod clear;
 pub mod close;
 pub mod copy;
 pub mod create;

@@ -5,9 +5,12 @@
 //!                        (directories only)                     ^--------------- Again, COLLISION -------------------'
 //! ```
 //! Reservations are taken in ascending order (shards' paths, then the name, then the file that is replaced) and nobody waits
-//! for a client while holding one. Whatever the outcome, `Shard::end_rename` gives all of it back.
+//! for a client while holding one. A shard that has something open below a directory is cleared first, see [`super::clear`].
+//! Whatever the outcome, `Shard::end_rename` gives all of it back.
 //!
 //! Not done: POSIX rename semantics.
+
+use std::collections::BTreeSet;
 
 use smb_proto::access::AccessMask;
 use smb_proto::fscc::file_info::{RenameFlags, RenameInformation};
@@ -32,8 +35,8 @@ const TRIES_MAX: u8 = 16;
 /// A rename or a link in progress, with what it holds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Renaming {
-    open: OpenId,
-    origin: Origin,
+    pub(super) open: OpenId,
+    pub(super) origin: Origin,
     requester: Requester,
     target: StreamPath,
     replace: bool,
@@ -41,9 +44,12 @@ pub(crate) struct Renaming {
     may_replace: bool,
     is_link: bool,
     tries: u8,
-    stage: Stage,
+    pub(super) stage: Stage,
     /// Shards that hold back opens below the old path.
-    frozen: u16,
+    pub(super) frozen: u16,
+    /// Shards that were asked for what is open below the old path, and the files of the last one that are still to be cleared.
+    pub(super) cleared: BTreeSet<u16>,
+    pub(super) obstacles: Vec<FileKey>,
     old_path: Name,
     parent: Option<Object>,
     existing: Option<Object>,
@@ -52,8 +58,9 @@ pub(crate) struct Renaming {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Stage {
+pub(super) enum Stage {
     Freezing,
+    Clearing,
     AskingSource,
     ResolvingParent,
     AskingParent,
@@ -67,7 +74,7 @@ enum Stage {
 }
 
 /// Whether `path` is below `directory`, both relative to the root, without regard to case.
-fn is_below(path: &[u16], directory: &[u16]) -> bool {
+pub(super) fn is_below(path: &[u16], directory: &[u16]) -> bool {
     let Some((head, tail)) = path.split_at_checked(directory.len()) else { return false };
     tail.first() == Some(&u16::from(b'\\'))
         && head.iter().zip(directory).all(|(a, b)| fold_unit(*a) == fold_unit(*b))
@@ -144,7 +151,7 @@ impl Shard {
         turn.post(Address::Shard(shard), Message::Freeze { volume, path, asker });
     }
 
-    fn ask_source(&mut self, renaming: Box<Renaming>, turn: &mut Turn<'_>) {
+    pub(super) fn ask_source(&mut self, renaming: Box<Renaming>, turn: &mut Turn<'_>) {
         let Some(file) = self.opens.get(&renaming.open).map(|open| open.file) else { return };
         // Nobody waits for a client while names are frozen (R10).
         let behind = (renaming.frozen == 0).then(|| renaming.origin.behind());
@@ -294,6 +301,11 @@ impl Shard {
                 renaming.frozen += 1;
                 self.freeze_next(renaming, turn);
             }
+            (Stage::Freezing, Answer::Obstructed(files)) => self.on_obstructed(renaming, files, turn),
+            (Stage::Clearing, Answer::Granted) => {
+                renaming.obstacles.pop();
+                self.clear_next(renaming, turn);
+            }
             (Stage::AskingSource, Answer::Granted) => {
                 let is_directory = self.opens.get(&renaming.open).is_some_and(Open::is_directory);
                 if is_directory && renaming.frozen == 0 {
@@ -329,6 +341,7 @@ impl Shard {
                     Stage::Reserving => renaming.reserved = None,
                     Stage::AskingTarget => renaming.replacing = None,
                     Stage::Freezing
+                    | Stage::Clearing
                     | Stage::AskingSource
                     | Stage::AskingParent
                     | Stage::ResolvingParent
@@ -423,7 +436,7 @@ impl Shard {
         }
     }
 
-    fn end_rename(&mut self, mut renaming: Box<Renaming>, status: NtStatus, turn: &mut Turn<'_>) {
+    pub(super) fn end_rename(&mut self, mut renaming: Box<Renaming>, status: NtStatus, turn: &mut Turn<'_>) {
         self.give_back(&mut renaming, turn);
         let moved = (status == NtStatus::SUCCESS).then(|| renaming.target.path().folded());
         self.thaw(&mut renaming, moved.as_ref(), turn);
@@ -433,7 +446,7 @@ impl Shard {
         self.outstanding_done(renaming.open, renaming.origin.ticket, turn);
     }
 
-    fn thaw(&self, renaming: &mut Renaming, moved: Option<&Name>, turn: &mut Turn<'_>) {
+    pub(super) fn thaw(&self, renaming: &mut Renaming, moved: Option<&Name>, turn: &mut Turn<'_>) {
         for shard in 0..std::mem::take(&mut renaming.frozen) {
             let (volume, path) = (renaming.requester.volume, renaming.old_path.clone());
             let moved = moved.cloned();
@@ -453,11 +466,10 @@ impl Shard {
 
     /// Another shard, or this one, is about to rename a directory.
     pub(crate) fn on_freeze(&mut self, volume: VolumeId, path: Name, asker: Asker, turn: &mut Turn<'_>) {
-        let below = self
-            .opens
-            .values()
-            .any(|open| open.volume() == volume && is_below(open.path.units(), path.units()));
-        let answer = if below || self.frozen.contains_key(&(volume, path.clone())) {
+        let obstacles = self.obstacles(volume, &path);
+        let answer = if !obstacles.is_empty() {
+            Answer::Obstructed(obstacles)
+        } else if self.frozen.contains_key(&(volume, path.clone())) {
             Answer::Refused(NtStatus::ACCESS_DENIED)
         } else {
             self.frozen.insert((volume, path), Vec::new());
@@ -494,6 +506,9 @@ impl Shard {
 impl Renaming {
     /// The file where it may wait for a client, with the request and its open.
     pub(crate) fn at_file(&self, shard: &Shard) -> Option<(FileKey, Origin, OpenId)> {
+        if self.stage == Stage::Clearing {
+            return self.obstacles.last().map(|file| (*file, self.origin, self.open));
+        }
         let waits = self.stage == Stage::AskingSource;
         waits.then(|| Some((shard.opens.get(&self.open)?.file, self.origin, self.open))).flatten()
     }
@@ -570,6 +585,8 @@ fn begin(
         tries: 0,
         stage: Stage::Freezing,
         frozen: 0,
+        cleared: BTreeSet::new(),
+        obstacles: Vec::new(),
         old_path: open.path.folded(),
         parent: None,
         existing: None,

@@ -42,6 +42,8 @@ pub(super) struct Net {
     pub(super) asked: VecDeque<(ShardId, Token, StorageOp)>,
     /// Handles that are open.
     handles: Vec<u64>,
+    /// Handles of the directory.
+    directories: Vec<u64>,
     next_handle: u64,
     file: u64,
     /// Clients encrypt.
@@ -62,6 +64,7 @@ impl Net {
             shards,
             asked: VecDeque::new(),
             handles: Vec::new(),
+            directories: Vec::new(),
             next_handle: 50,
             file: 5,
             sealed: false,
@@ -99,14 +102,30 @@ impl Net {
                 let name = path.first().cloned().unwrap_or_default();
                 self.handles.push(self.next_handle);
                 self.next_handle += 1;
-                let found = object("a", self.file, self.next_handle - 1);
+                let handle = self.next_handle - 1;
                 let stream = stream.unwrap_or_default();
-                StorageReply::Resolved(Resolved::Found(Object { name, stream, ..found }))
+                let found = Object { name, stream, ..object("a", self.file, handle) };
+                // The root, a directory in it, a name that is free; everything else is the file.
+                StorageReply::Resolved(if path.is_empty() {
+                    Resolved::Found(directory(handle))
+                } else if path == [Name::from("dir")] {
+                    let attributes = Attributes { number: FileNumber(7), ..directory(handle).attributes };
+                    self.directories.push(handle);
+                    Resolved::Found(Object { attributes, ..found })
+                } else if path == [Name::from("free")] {
+                    Resolved::NoName { parent: directory(handle) }
+                } else {
+                    Resolved::Found(found)
+                })
+            }
+            StorageOp::Open { handle, .. } if self.directories.contains(&handle.0) => {
+                let found = Attributes { number: FileNumber(7), ..directory(handle.0).attributes };
+                StorageReply::Attributes(found)
             }
             StorageOp::Open { .. } | StorageOp::Attributes { .. } => {
                 StorageReply::Attributes(attributes(self.file))
             }
-            StorageOp::RenameStream { .. } => StorageReply::Done,
+            StorageOp::RenameStream { .. } | StorageOp::Rename { .. } => StorageReply::Done,
             StorageOp::Close { handle } => {
                 let before = self.handles.len();
                 self.handles.retain(|other| *other != handle.0);
@@ -306,7 +325,7 @@ fn acknowledge(file_id: FileId, oplock_level: OplockLevel) -> Command {
     Command::OplockBreak(Acknowledgment::Oplock(OplockBreak { oplock_level, file_id }))
 }
 
-fn acknowledge_lease(lease_state: LeaseState) -> Command {
+pub(super) fn acknowledge_lease(lease_state: LeaseState) -> Command {
     Command::OplockBreak(Acknowledgment::Lease(LeaseBreak { lease_key: KEY, lease_state }))
 }
 

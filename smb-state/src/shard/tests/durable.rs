@@ -7,9 +7,11 @@ use smb_proto::create_context::{
     DurableFlags, DurableReconnectV2, DurableRequestV2, LeaseFlags, LeaseKey, LeaseState, LeaseV1,
     RequestContext, ResponseContext,
 };
+use smb_proto::fscc::file_info::{RenameFlags, RenameInformation, SetFileInformation};
 
 use super::breaks::{
-    Net, Party, but, close_of, notifications, open, opened, plain, statuses, with_lease, with_oplock,
+    Net, Party, acknowledge_lease, but, close_of, notifications, open, opened, plain, statuses, with_lease,
+    with_oplock,
 };
 use super::*;
 use crate::ids::OpenId;
@@ -503,4 +505,59 @@ fn contexts_that_do_not_go_together_are_refused() {
     let actions = net.ask(&mut party, with(plain(), v1.to_vec()));
     assert_eq!(statuses(&actions, &party), [NtStatus::OBJECT_NAME_NOT_FOUND]);
     net.end(&[party]);
+}
+
+/// Opens a directory and gives it another name.
+fn rename_directory(net: &mut Net, party: &mut Party) -> Actions {
+    let Command::Create(mut request) = open("dir", OplockLevel::NONE, None) else { unreachable!() };
+    (request.desired_access, request.create_options) = (AccessMask::DELETE, CreateOptions::DIRECTORY_FILE);
+    let (file_id, ..) = opened(&net.ask(party, Command::Create(request)));
+    let rename = RenameInformation { flags: RenameFlags::EMPTY, root_directory: 0, name: Name::from("free") };
+    let what = Setting::File(SetFileInformation::Rename(rename));
+    net.ask(party, Command::SetInfo(Box::new(SetInfo { file_id, length: 100, what })))
+}
+
+fn below(keep: Command) -> Command {
+    let Command::Create(mut request) = keep else { unreachable!() };
+    request.name = Name::from(r"dir\a");
+    Command::Create(request)
+}
+
+#[test]
+fn a_directory_is_renamed_once_nobody_keeps_handles_below() {
+    for close in [true, false] {
+        anywhere(|net, other| {
+            let (mut party, mut renamer) = (net.client(0, 1, 1), net.client(other, 2, 2));
+            let keeps = below(with_lease(LeaseState::READ_HANDLE));
+            let (file_id, ..) = opened(&net.ask(&mut party, keeps));
+            let actions = rename_directory(net, &mut renamer);
+            assert_eq!(notifications(&actions).len(), 1);
+            assert_eq!(statuses(&actions, &renamer), [NtStatus::PENDING]);
+            // Its client closes the file, or uses it and gives up no more than what it caches.
+            let lets_go = if close { close_of(file_id) } else { acknowledge_lease(LeaseState::READ_CACHING) };
+            let actions = net.ask(&mut party, lets_go);
+            let expected = if close { NtStatus::SUCCESS } else { NtStatus::ACCESS_DENIED };
+            assert_eq!(statuses(&actions, &renamer), [expected]);
+            net.lose(&party);
+            net.lose(&renamer);
+        });
+    }
+}
+
+#[test]
+fn what_is_preserved_below_a_directory_gives_way_to_its_rename_and_what_is_used_does_not() {
+    anywhere(|net, other| {
+        let (mut party, mut renamer) = (net.client(0, 1, 1), net.client(other, 2, 2));
+        opened(&net.ask(&mut party, below(durable_v1())));
+        net.lose(&party);
+        let actions = rename_directory(net, &mut renamer);
+        assert_eq!(statuses(&actions, &renamer), [NtStatus::PENDING, NtStatus::SUCCESS]);
+        assert_eq!(net.preserved(), 0);
+        let mut user = net.client(0, 3, 3);
+        opened(&net.ask(&mut user, below(plain())));
+        let actions = rename_directory(net, &mut renamer);
+        assert_eq!(statuses(&actions, &renamer), [NtStatus::ACCESS_DENIED]);
+        net.lose(&user);
+        net.lose(&renamer);
+    });
 }
