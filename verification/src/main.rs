@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use verification::peer::{PeerKind, Runtime};
+use verification::peer::{Fault, PeerKind, Runtime};
 use verification::report::Totals;
-use verification::{bench, count, fuzz, hostile, install, interop, kernel_client, torture, workspace};
+use verification::{bench, count, fuzz, hostile, install, interop, kernel_client, storm, torture, workspace};
 
 /// Tests the server with the clients and the test suite that others wrote, and compares its speed with smbd's.
 #[derive(Parser)]
@@ -107,6 +107,27 @@ enum Command {
         #[arg(long, value_enum, value_name = "RUNTIME")]
         runtime: Option<Runtime>,
     },
+    /// Linux's own client and smbprotocol at once on the same files, judged by an oracle that proves itself first
+    Storm {
+        /// How long they work
+        #[arg(long, value_name = "MINUTES", default_value_t = 10.0)]
+        minutes: f64,
+        /// Where the random parts start; the same seed makes the same choices, though not the same timing
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Who takes part
+        #[arg(long, value_enum, default_value = "all")]
+        clients: storm::Clients,
+        /// What drives leasehold
+        #[arg(long, value_enum, value_name = "RUNTIME")]
+        runtime: Option<Runtime>,
+        /// Only a storm against a server that is built to do this wrong, and that has to be caught
+        #[arg(long, value_enum)]
+        fault: Option<Fault>,
+    },
+    /// The part of storm that runs in the virtual machine
+    #[command(hide = true)]
+    StormGuest(storm::guest::Arguments),
     /// Bad input: the targets of verification/fuzz under a fuzzing engine, with executions and CPU time of each
     Fuzz {
         /// CPU minutes for each target
@@ -197,6 +218,16 @@ fn run(command: Command) -> Result<Option<Totals>> {
             let peer = PeerKind::Leasehold.on(runtime);
             peer.prepare()?;
             hostile::run(peer, &filter).map(Some)
+        }
+        Command::Storm { minutes: duration, seed, clients, runtime, fault } => {
+            let peer = PeerKind::Leasehold.on(runtime);
+            peer.prepare()?;
+            let duration = minutes(duration);
+            storm::run(&storm::Options { peer, duration, seed, clients, fault }).map(Some)
+        }
+        Command::StormGuest(arguments) => {
+            storm::guest::run(&arguments);
+            Ok(None)
         }
         Command::Fuzz { minutes_per_target, total_minutes, targets } => {
             let options = fuzz::Options {

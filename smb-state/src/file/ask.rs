@@ -682,6 +682,8 @@ impl Shard {
         for effect in effects {
             match effect {
                 Effect::Answer(asker, answer) => turn.answer(asker, answer),
+                #[cfg(feature = "seeded-faults")]
+                Effect::Tell(_, open, notice) if self.forget_break(key, open, notice, turn) => {}
                 Effect::Tell(session, open, notice) => {
                     turn.post(Address::Session(session), Message::Break { open, notice });
                 }

@@ -21,6 +21,8 @@ pub mod ask;
 pub mod caching;
 pub mod lock;
 pub mod permit;
+#[cfg(feature = "seeded-faults")]
+mod seeded;
 pub mod share_mode;
 mod streams;
 

@@ -8,9 +8,9 @@
 
 mod archive;
 pub mod guest;
-mod image;
-mod machine;
-mod random;
+pub(crate) mod image;
+pub(crate) mod machine;
+pub(crate) mod random;
 mod tree;
 
 use std::collections::BTreeMap;
