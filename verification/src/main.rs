@@ -122,8 +122,14 @@ enum Command {
         #[arg(long, value_enum, value_name = "RUNTIME")]
         runtime: Option<Runtime>,
         /// Only a storm against a server that is built to do this wrong, and that has to be caught
-        #[arg(long, value_enum)]
+        #[arg(long, value_enum, conflicts_with = "unproven")]
         fault: Option<Fault>,
+        /// Keep logs, the share and, with dumpcap installed, a capture of the connections in target/storm/last-run
+        #[arg(long)]
+        keep: bool,
+        /// Leave out the proof that the oracle catches faults
+        #[arg(long)]
+        unproven: bool,
     },
     /// The part of storm that runs in the virtual machine
     #[command(hide = true)]
@@ -219,11 +225,11 @@ fn run(command: Command) -> Result<Option<Totals>> {
             peer.prepare()?;
             hostile::run(peer, &filter).map(Some)
         }
-        Command::Storm { minutes: duration, seed, clients, runtime, fault } => {
+        Command::Storm { minutes: duration, seed, clients, runtime, fault, keep, unproven } => {
             let peer = PeerKind::Leasehold.on(runtime);
             peer.prepare()?;
             let duration = minutes(duration);
-            storm::run(&storm::Options { peer, duration, seed, clients, fault }).map(Some)
+            storm::run(&storm::Options { peer, duration, seed, clients, fault, keep, unproven }).map(Some)
         }
         Command::StormGuest(arguments) => {
             storm::guest::run(&arguments);

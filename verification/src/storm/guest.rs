@@ -7,6 +7,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -95,13 +96,15 @@ fn work_on_mounts(arguments: &Arguments) -> Result<()> {
     for line in fs::read_to_string("/proc/mounts")?.lines().filter(|line| line.contains(" cifs ")) {
         println!("{DIAGNOSTIC}{line}");
     }
+    let counters = [Mutex::new(()), Mutex::new(())];
     let results: Vec<Result<()>> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..MOUNTS.len() * arguments.workers_per_mount)
             .map(|index| {
                 let mount = index / arguments.workers_per_mount;
+                let counters = &counters[mount];
                 scope.spawn(move || {
                     let root = Path::new(points[mount]).join("storm");
-                    Worker::new(arguments, index, MOUNTS[mount].0, root)?.run()
+                    Worker::new(arguments, index, MOUNTS[mount].0, root, counters)?.run()
                 })
             })
             .collect();
@@ -140,9 +143,13 @@ struct Kept {
     file: File,
 }
 
-struct Worker {
+struct Worker<'a> {
     oracle: BufReader<TcpStream>,
     root: PathBuf,
+    /// One of a mount's workers at a time has the counters' file open. A kernel that is told of a lease's break while it opens
+    /// the file once more forgets to send the locks that it kept to itself under the lease (seen with 6.1: the second answer
+    /// to CREATE ends its caching of locks, and only then the break is worked on, which finds none to send).
+    counters: &'a Mutex<()>,
     number: usize,
     workers: usize,
     first_of_mount: bool,
@@ -158,14 +165,21 @@ struct Worker {
 /// The storm is over.
 struct Stop;
 
-impl Worker {
-    fn new(arguments: &Arguments, index: usize, client: &str, root: PathBuf) -> Result<Worker> {
+impl Worker<'_> {
+    fn new<'a>(
+        arguments: &Arguments,
+        index: usize,
+        client: &str,
+        root: PathBuf,
+        counters: &'a Mutex<()>,
+    ) -> Result<Worker<'a>> {
         let number = arguments.first_worker + index;
         let stream = TcpStream::connect((HOST, arguments.oracle)).context("the oracle")?;
         stream.set_nodelay(true)?;
         let mut worker = Worker {
             oracle: BufReader::new(stream),
             root,
+            counters,
             number,
             workers: arguments.workers,
             first_of_mount: index.is_multiple_of(arguments.workers_per_mount),
@@ -385,18 +399,22 @@ impl Worker {
             return Ok(Err(Stop));
         }
         let add = || -> io::Result<String> {
+            let _alone = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
             // Past the cache, whose end nobody waits for: what was read before the lock was granted may be old.
             let direct = rustix::fs::OFlags::DIRECT.bits().cast_signed();
             let path = self.root.join("cells");
             let file = OpenOptions::new().read(true).write(true).custom_flags(direct).open(path)?;
-            file.lock()?;
+            let step = |what: &str, result: io::Result<()>| {
+                result.inspect_err(|error| println!("{DIAGNOSTIC}adding, {what}: {error}"))
+            };
+            step("locking", file.lock())?;
             let offset = (number * SLOT_SIZE) as u64;
             let mut bytes = [0; SLOT_SIZE];
-            file.read_exact_at(&mut bytes, offset)?;
+            step("reading", file.read_exact_at(&mut bytes, offset))?;
             let made = number_in(&bytes)? + 1;
-            file.write_all_at(&cell(&made.to_string()), offset)?;
-            file.sync_all()?;
-            file.unlock()?;
+            step("writing", file.write_all_at(&cell(&made.to_string()), offset))?;
+            step("flushing", file.sync_all())?;
+            step("unlocking", file.unlock())?;
             Ok(made.to_string())
         };
         let ended = add().into();
@@ -408,6 +426,7 @@ impl Worker {
             return Ok(Err(Stop));
         }
         let look = || -> io::Result<String> {
+            let _alone = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
             let (name, offset) = match counter.parse::<u64>() {
                 Ok(number) => ("cells", number * SLOT_SIZE as u64),
                 Err(_) => (SOLE, 0),
@@ -545,9 +564,10 @@ fn name_of(error: &io::Error) -> String {
         (Errno::TXTBSY, "ETXTBSY"),
         (Errno::ACCESS, "EACCES"),
         (Errno::AGAIN, "EAGAIN"),
+        (Errno::STALE, "ESTALE"),
     ];
     match known.iter().find(|(errno, _)| error.raw_os_error() == Some(errno.raw_os_error())) {
         Some((_, name)) => (*name).to_owned(),
-        None => format!("{error}"),
+        None => format!("{error:?}").replace(char::is_whitespace, ""),
     }
 }

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::kernel_client::{image, machine};
+use crate::kernel_client::{Capture, image, machine};
 use crate::peer::{Fault, Peer, PeerKind, Site};
 use crate::report::Totals;
 use crate::{install, process, workspace};
@@ -70,6 +70,10 @@ pub struct Options {
     pub clients: Clients,
     /// Only one storm, against a server that does this wrong, and that has to be caught.
     pub fault: Option<Fault>,
+    /// Keep logs and, with dumpcap installed, a capture of the connections.
+    pub keep: bool,
+    /// The oracle need not prove itself first.
+    pub unproven: bool,
 }
 
 /// Proves the oracle with both faults, then storms the server; or only one storm with a fault.
@@ -84,16 +88,19 @@ pub fn run(options: &Options) -> Result<Totals> {
         prove(options, fault, options.clients, options.duration, seed, &mut totals)?;
         return Ok(totals);
     }
-    for fault in [Fault::DropWrite, Fault::ForgetBreak] {
+    let faults = if options.unproven { &[][..] } else { &[Fault::DropWrite, Fault::ForgetBreak] };
+    for &fault in faults {
         prove(options, fault, Clients::Host, PROOF, seed, &mut totals)?;
     }
-    totals.add(storm(options.peer, options.clients, options.duration, seed)?);
+    let kept =
+        if options.keep { Some(workspace::target_dir()?.join("storm").join("last-run")) } else { None };
+    totals.add(storm(options.peer, options.clients, options.duration, seed, kept.as_deref())?);
     Ok(totals)
 }
 
 /// A short storm of the clients that need no virtual machine, with the server as it is.
 pub fn run_short(peer: PeerKind, duration: Duration) -> Result<Totals> {
-    storm(peer, Clients::Host, duration, 1)
+    storm(peer, Clients::Host, duration, 1, None)
 }
 
 /// Counts a fault that is caught as passed.
@@ -110,7 +117,7 @@ fn prove(
     for attempt in 0..PROOF_ATTEMPTS {
         let seed = seed.wrapping_add(attempt);
         println!("a server that {}: --seed {seed}", fault.does());
-        let ended = Storm::start(options.peer, clients, duration, seed, Some(fault))?.finish()?;
+        let ended = Storm::start(options.peer, clients, duration, seed, Some(fault))?.finish(None)?;
         match ended.failures.first() {
             Some(Failure::History(text)) => {
                 println!("        {text}");
@@ -129,9 +136,25 @@ fn prove(
 }
 
 /// One storm that has to go well.
-fn storm(peer: PeerKind, clients: Clients, duration: Duration, seed: u64) -> Result<Totals> {
+fn storm(
+    peer: PeerKind,
+    clients: Clients,
+    duration: Duration,
+    seed: u64,
+    kept: Option<&Path>,
+) -> Result<Totals> {
     let mut totals = Totals::default();
-    let ended = Storm::start(peer, clients, duration, seed, None)?.finish()?;
+    let raging = Storm::start(peer, clients, duration, seed, None)?;
+    let capture = match kept {
+        Some(directory) => {
+            let _ = fs::remove_dir_all(directory);
+            fs::create_dir_all(directory)?;
+            Capture::start(&raging.peer, directory)?
+        }
+        None => None,
+    };
+    let ended = raging.finish(kept)?;
+    drop(capture);
     for line in &ended.summary {
         println!("        {line}");
     }
@@ -284,7 +307,7 @@ impl Storm {
     }
 
     /// Waits for the end, sets off the fault meanwhile, and looks at what is left.
-    fn finish(mut self) -> Result<Ended> {
+    fn finish(mut self, kept: Option<&Path>) -> Result<Ended> {
         let started = Instant::now();
         let mut set_off = false;
         while !self.service.is_over() {
@@ -322,6 +345,12 @@ impl Storm {
         }
         let disk = if failures.is_empty() { self.compare_disk() } else { Ok(()) };
         let summary = self.summary();
+        if let Some(directory) = kept {
+            let mut copy = Command::new("cp");
+            copy.arg("-a").arg(self.peer.site().directory()).arg(directory.join("site"));
+            process::run_checked(&mut copy, Duration::from_secs(120))?;
+            println!("kept in {}", directory.display());
+        }
         if !failures.is_empty() && self.fault.is_none() {
             println!("{}", self.peer.log_tail());
         }

@@ -579,13 +579,14 @@ impl Doing {
             Doing::Look { .. } => &[FILE_LOCK_CONFLICT, "EACCES"],
             // What is open can't be replaced (MS-FSA 2.1.5.15.11).
             Doing::Put { .. } => &[ACCESS_DENIED, SHARING_VIOLATION],
+            // The kernel gives up when it finds another file under the name, and another one when it looks again.
+            Doing::Get => &["ESTALE"],
             Doing::Make { .. }
             | Doing::Move { .. }
             | Doing::Drop { .. }
             | Doing::List { .. }
             | Doing::Stat { .. }
-            | Doing::Claim { .. }
-            | Doing::Get => &[],
+            | Doing::Claim { .. } => &[],
         }
     }
 }
