@@ -1,4 +1,4 @@
-"""One of the storm's clients: smbprotocol with a cache on the strength of leases, and seeded random work.
+"""One of the storm's clients: seeded random work over a connection with caches.
 
 The storm's oracle is asked before each operation and told its end; it alone judges. This end judges only what the
 oracle can't see: that a cache which a lease calls valid holds what the server holds.
@@ -6,68 +6,53 @@ oracle can't see: that a cache which a lease calls valid holds what the server h
 
 import hashlib
 import os
-import queue
 import random
 import socket
 import struct
 import sys
-import threading
-import time
 import traceback
-import uuid
 
-from smbprotocol.connection import Connection, Request
-from smbprotocol.create_contexts import LeaseState, SMB2CreateRequestLeaseV2
 from smbprotocol.exceptions import SMBResponseException
-from smbprotocol.file_info import FileInformationClass
-from smbprotocol.header import SMB2HeaderRequest
-from smbprotocol.open import (
-    CreateDisposition,
-    CreateOptions,
-    ImpersonationLevel,
-    InfoType,
-    LockFlags,
-    Open,
-    RequestedOplockLevel,
-    SMB2LockElement,
-    SMB2SetInfoRequest,
+from smbprotocol.open import CreateDisposition, CreateOptions, ImpersonationLevel, LockFlags, Open, SMB2LockElement
+
+from storm_share import (
+    READ_ACCESS,
+    SHARE_ALL,
+    SLOT_SIZE,
+    SLOTS,
+    WRITE_ACCESS,
+    CachedDirectory,
+    CachedLog,
+    H,
+    R,
+    Share,
+    Violation,
+    W,
+    list_names,
+    log_name,
+    read_whole,
+    slot_of,
 )
-from smbprotocol.session import Session
-from smbprotocol.tree import TreeConnect
 
-from smbprotocol_sharing import ACK_REQUIRED, LeaseBreakAcknowledgement, LeaseBreakNotification
-
-UNSOLICITED = 0xFFFFFFFFFFFFFFFF
-
-END_OF_FILE = 0xC0000011
-NO_MORE_FILES = 0x80000006
 OBJECT_NAME_NOT_FOUND = 0xC0000034
 OBJECT_NAME_COLLISION = 0xC0000035
 DELETE_PENDING = 0xC0000056
 
-R = LeaseState.SMB2_LEASE_READ_CACHING
-H = LeaseState.SMB2_LEASE_HANDLE_CACHING
-W = LeaseState.SMB2_LEASE_WRITE_CACHING
 LEASES = [R | W | H, R | W | H, R | H, R | H, R, 0]
 
-READ_ACCESS = 0x00120089
-WRITE_ACCESS = 0x00120116
 DELETE_ACCESS = 0x00110080
 LOOK_ACCESS = 0x00100080
 
-SHARE_ALL = 7
 SHARE_READ = 1
 SHARE_NONE = 0
 
-# As the storm's oracle has them.
-SLOT_SIZE = 64
-SLOTS = 1024
 CELL_SIZE = 64
-SIZE = SLOT_SIZE * SLOTS
 NOTHING = bytes(SLOT_SIZE)
-# How long a break may be on its way to a client that nobody waits for.
-GRACE = 5
 KEPT_MAX = 4
+
+
+class Stop(Exception):
+    """The storm is over."""
 
 
 def record(log, generation, slot, worker):
@@ -75,14 +60,6 @@ def record(log, generation, slot, worker):
     head = f"log {log} {generation} slot {slot} by {worker} "
     digest = hashlib.sha256(head.encode()).hexdigest()
     return (head + digest)[: SLOT_SIZE - 1].encode() + b"\n"
-
-
-class Stop(Exception):
-    """The storm is over."""
-
-
-class Violation(Exception):
-    """Something that no sequence of operations explains."""
 
 
 class Oracle:
@@ -115,299 +92,6 @@ class Oracle:
 
     def end(self, *words):
         self.tell("end", *words)
-
-
-class Breaks(Request):
-    """What the server sends unasked. The library keeps one response for each request; here every one is kept."""
-
-    def __init__(self, connection, session_id):
-        self.queue = queue.SimpleQueue()
-        super().__init__(SMB2HeaderRequest(), None, connection, session_id)
-
-    @property
-    def response(self):
-        return None
-
-    @response.setter
-    def response(self, header):
-        if header is not None:
-            self.queue.put(header)
-
-
-class Share:
-    """A connection with a session and a tree connect, and the caches that its leases allow."""
-
-    def __init__(self, site):
-        self.gone = False
-        self.failure = None
-        self.breaks_seen = 0
-        self.leases = {}
-        self.connection = Connection(uuid.uuid4(), site.host, site.port, require_signing=True)
-        self.connection.connect()
-        self.session = Session(self.connection, site.user, site.password, require_encryption=site.encrypt)
-        self.session.connect()
-        self.tree = TreeConnect(self.session, rf"\\{site.host}\{site.share}")
-        self.tree.connect()
-        # Breaks are acknowledged while requests wait.
-        self.connection.echo(credit_request=64)
-        self.breaks = Breaks(self.connection, self.session.session_id)
-        self.connection.outstanding_requests[UNSOLICITED] = self.breaks
-        self.thread = threading.Thread(target=self.answer_breaks, daemon=True)
-        self.thread.start()
-
-    def send(self, message):
-        return self.connection.send(message, self.session.session_id, self.tree.tree_connect_id)
-
-    def open(self, name, access, share=SHARE_ALL, disposition=CreateDisposition.FILE_OPEN, options=0, **more):
-        file = Open(self.tree, "storm\\" + name)
-        kind = 0 if options & CreateOptions.FILE_DIRECTORY_FILE else CreateOptions.FILE_NON_DIRECTORY_FILE
-        file.create(ImpersonationLevel.Impersonation, access, 0, share, disposition, options | kind, **more)
-        return file
-
-    def rename(self, file, name, replace=False):
-        target = ("storm\\" + name).encode("utf-16-le")
-        self.set_information(file, 10, struct.pack("<B7xQI", replace, 0, len(target)) + target)
-
-    def set_information(self, file, information_class, buffer):
-        request = SMB2SetInfoRequest()
-        request["info_type"] = InfoType.SMB2_0_INFO_FILE
-        request["file_info_class"] = information_class
-        request["file_id"] = file.file_id
-        request["buffer"] = buffer
-        self.connection.receive(self.send(request))
-
-    def answer_breaks(self):
-        try:
-            while True:
-                header = self.breaks.queue.get()
-                if header is None:
-                    return
-                notification = LeaseBreakNotification()
-                notification.unpack(header["data"].get_value())
-                self.on_break(notification)
-        except Exception as error:
-            if not self.gone:
-                self.failure = error
-
-    def on_break(self, notification):
-        self.breaks_seen += 1
-        key = notification["lease_key"].get_value()
-        state = notification["new_state"].get_value()
-        acknowledge = notification["flags"].get_value() & ACK_REQUIRED
-        file = self.leases.get(key)
-        if file is not None and file.on_break(state):
-            return
-        if not acknowledge:
-            return
-        message = LeaseBreakAcknowledgement()
-        message["lease_key"] = key
-        message["lease_state"] = state
-        try:
-            self.connection.receive(self.send(message))
-        except SMBResponseException:
-            # It may have been closed meanwhile, and with that its lease is gone.
-            if file is not None and not file.closing:
-                raise
-
-    def check(self):
-        if self.failure is not None:
-            raise Violation(f"a break can't be answered: {self.failure!r}") from self.failure
-
-    def cut(self):
-        """Goes without a farewell."""
-        self.gone = True
-        self.connection.transport.close()
-        self.breaks.queue.put(None)
-        self.thread.join(10)
-
-    def leave(self):
-        self.check()
-        self.connection.disconnect()
-        self.gone = True
-        self.breaks.queue.put(None)
-
-
-class CachedLog:
-    """An open log: read from memory under R, written to memory under W, kept open for later under H.
-
-    No lock is held while the server is waited for: the server may wait for another client, and that one for us.
-    """
-
-    def __init__(self, share, log, generation, wanted):
-        self.share, self.log, self.generation = share, log, generation
-        self.mutex = threading.Lock()
-        self.flushing = threading.Lock()
-        self.opened = threading.Event()
-        self.state = 0
-        self.cache = None
-        # Counts what takes the cache away.
-        self.lost = 0
-        self.dirty = {}
-        self.parked = False
-        self.closing = False
-        self.key = uuid.uuid4().bytes
-        request = SMB2CreateRequestLeaseV2()
-        request["lease_key"] = self.key
-        for flag in (R, H, W):
-            if wanted & flag:
-                request["lease_state"].set_flag(flag)
-        request["parent_lease_key"] = bytes(16)
-        request["epoch"] = bytes(2)
-        # A break may be here before this thread has seen the grant.
-        share.leases[self.key] = self
-        self.file = Open(share.tree, log_name(log, generation))
-        try:
-            contexts = self.file.create(
-                ImpersonationLevel.Impersonation,
-                READ_ACCESS | WRITE_ACCESS,
-                0,
-                SHARE_ALL,
-                CreateDisposition.FILE_OPEN_IF,
-                CreateOptions.FILE_NON_DIRECTORY_FILE,
-                [request],
-                RequestedOplockLevel.SMB2_OPLOCK_LEVEL_LEASE,
-            )
-            self.state = contexts[0]["lease_state"].get_value()
-        except SMBResponseException:
-            del share.leases[self.key]
-            raise
-        finally:
-            self.opened.set()
-
-    def on_break(self, state):
-        """Gives up what the server takes. Returns whether that closed the file, which is an answer, too."""
-        self.opened.wait(60)
-        with self.mutex:
-            taken = self.state & ~state
-            self.state &= state
-            if taken & R:
-                self.cache = None
-                self.lost += 1
-            closes = self.parked and taken & H
-            if closes:
-                self.closing = True
-        if taken & W:
-            self.flush()
-        if closes:
-            self.finish()
-        return closes
-
-    def flush(self):
-        with self.flushing:
-            while True:
-                with self.mutex:
-                    dirty = dict(self.dirty)
-                if not dirty:
-                    return
-                for slot, data in dirty.items():
-                    self.file.write(data, slot * SLOT_SIZE)
-                with self.mutex:
-                    for slot in dirty:
-                        del self.dirty[slot]
-
-    def write(self, slot, data):
-        with self.mutex:
-            if self.state & W:
-                self.dirty[slot] = data
-                self.patch(slot, data)
-                return
-            lost = self.lost
-        self.file.write(data, slot * SLOT_SIZE)
-        with self.mutex:
-            if self.lost == lost:
-                self.patch(slot, data)
-
-    def patch(self, slot, data):
-        if self.cache is not None:
-            self.cache[slot * SLOT_SIZE : (slot + 1) * SLOT_SIZE] = data
-
-    def read(self):
-        """The content, and whether it came from memory."""
-        with self.mutex:
-            if self.cache is not None and self.state & R:
-                return bytes(self.cache), True
-        content, lost = self.fetch()
-        with self.mutex:
-            if self.lost == lost and self.state & R:
-                self.cache = bytearray(content)
-        return content, False
-
-    def fetch(self):
-        """The server's content with what is still to be written there, and the state of the cache before."""
-        with self.mutex:
-            dirty, lost = dict(self.dirty), self.lost
-        content = bytearray(read_whole(self.file))
-        for slot, data in dirty.items():
-            content[slot * SLOT_SIZE : (slot + 1) * SLOT_SIZE] = data
-        return bytes(content), lost
-
-    def audit(self):
-        """The cache, as long as it is valid, is what the server has."""
-        with self.mutex:
-            if self.cache is None or not self.state & R:
-                return
-            cached = bytes(self.cache)
-        content, lost = self.fetch()
-        if cached == content:
-            return
-        deadline = time.monotonic() + GRACE
-        while time.monotonic() < deadline:
-            with self.mutex:
-                if self.lost != lost or self.cache is None:
-                    return
-                if bytes(self.cache) == content:
-                    return
-            time.sleep(0.02)
-        differing = [slot for slot in range(SLOTS) if slot_of(cached, slot) != slot_of(content, slot)]
-        raise Violation(
-            f"log {self.log} {self.generation}: a lease calls a cache valid for {GRACE} s whose slots {differing[:8]} "
-            "differ from the server's, and no break came"
-        )
-
-    def close(self):
-        self.audit()
-        self.flush()
-        with self.mutex:
-            if self.closing:
-                return
-            self.closing = True
-        self.finish()
-
-    def finish(self):
-        self.flush()
-        self.file.close()
-        self.share.leases.pop(self.key, None)
-        with self.mutex:
-            self.state, self.cache = 0, None
-
-    def park(self):
-        """Closed by whoever worked with it, and kept open as long as the server lets it."""
-        with self.mutex:
-            self.parked = bool(self.state & H) and not self.closing
-            return self.parked
-
-    def unpark(self):
-        with self.mutex:
-            self.parked = False
-            return not self.closing
-
-
-def log_name(log, generation):
-    return f"storm\\logs\\{log}-{generation}"
-
-
-def slot_of(content, slot):
-    return content[slot * SLOT_SIZE : (slot + 1) * SLOT_SIZE]
-
-
-def read_whole(file):
-    try:
-        content = file.read(0, SIZE)
-    except SMBResponseException as error:
-        if error.status != END_OF_FILE:
-            raise
-        content = b""
-    return content.ljust(SIZE, b"\0")
 
 
 class Worker:
@@ -474,10 +158,14 @@ class Worker:
     # Logs: every slot is written once, by the worker whose it is.
 
     def cached(self, log, generation):
+        wanted = (log, generation)
+        return self.find_kept(lambda file: isinstance(file, CachedLog) and (file.log, file.generation) == wanted)
+
+    def find_kept(self, wanted):
         for file in list(self.kept):
             if not file.unpark():
                 self.kept.remove(file)
-            elif (file.log, file.generation) == (log, generation):
+            elif wanted(file):
                 return file
         return None
 
@@ -496,7 +184,7 @@ class Worker:
         if file is not None and self.random.random() < 0.7:
             return file.write(slot, data)
         if file is None and self.random.random() < 0.5:
-            file = self.keep(log, generation)
+            file = self.keep(lambda: CachedLog(self.share, log, generation, self.random.choice(LEASES)))
             return file.write(slot, data)
         share = self.random.choice([SHARE_ALL, SHARE_ALL, SHARE_ALL, SHARE_READ])
         file = self.share.open(
@@ -505,12 +193,12 @@ class Worker:
         file.write(data, slot * SLOT_SIZE)
         return file.close() and None
 
-    def keep(self, log, generation):
+    def keep(self, open_it):
         while len(self.kept) >= KEPT_MAX:
             file = self.kept.pop(self.random.randrange(len(self.kept)))
             if file.unpark():
                 file.close()
-        file = CachedLog(self.share, log, generation, self.random.choice(LEASES))
+        file = open_it()
         self.kept.append(file)
         return file
 
@@ -551,7 +239,7 @@ class Worker:
                 file.audit()
 
     def let_go(self):
-        """Closes a log, or seems to."""
+        """Closes what is kept open, or seems to."""
         if not self.kept:
             return
         file = self.random.choice(self.kept)
@@ -664,25 +352,26 @@ class Worker:
             file.close()
 
     def list(self, directory=None):
+        last = directory is not None
         directory = self.random.randrange(4) if directory is None else directory
         self.oracle.begin("list", directory)
-        self.attempt(self.list_directory, directory)
+        self.attempt(self.list_directory, directory, last)
 
-    def list_directory(self, directory):
-        file = self.share.open(rf"names\{directory}", READ_ACCESS, options=CreateOptions.FILE_DIRECTORY_FILE)
-        names = []
-        try:
-            while True:
-                entries = file.query_directory("*", FileInformationClass.FILE_NAMES_INFORMATION, flags=0)
-                names += [entry["file_name"].get_value().decode("utf-16-le") for entry in entries]
-        except SMBResponseException as error:
-            if error.status != NO_MORE_FILES:
-                raise
-        finally:
-            file.close()
-        names = [name for name in names if name not in (".", "..")]
+    def list_directory(self, directory, last):
+        cached = False
+        kept = self.find_kept(lambda file: isinstance(file, CachedDirectory) and file.number == directory)
+        if kept is None and not last and self.random.random() < 0.5:
+            kept = self.keep(lambda: CachedDirectory(self.share, directory, self.random.choice([R | H, R])))
+        if kept is not None:
+            names, cached = kept.read()
+        else:
+            file = self.share.open(rf"names\{directory}", READ_ACCESS, options=CreateOptions.FILE_DIRECTORY_FILE)
+            try:
+                names = list_names(file)
+            finally:
+                file.close()
         self.seen = [(directory, name) for name in names] or self.seen
-        return "direct", *names
+        return "cached" if cached else "direct", *names
 
     def stat(self):
         if not self.seen:
@@ -741,7 +430,7 @@ class Worker:
         for file in self.kept:
             with file.mutex:
                 # Nothing that comes now is acknowledged.
-                file.state, lost = 0, dict(file.dirty)
+                file.state, lost = 0, dict(file.dirty) if isinstance(file, CachedLog) else {}
             for slot in lost:
                 self.oracle.tell("abandon", file.log, file.generation, slot)
         self.kept = []

@@ -262,6 +262,7 @@ fn test_everything(workers: usize) -> Totals {
     totals.stage("bad input", fuzz::replay);
     totals.stage("hostile peers", || hostile::run(PeerKind::Leasehold, &[]));
     totals.stage("interoperability", || interop::run(PeerKind::Leasehold, &[]));
+    totals.stage("storm", || storm::run_short(PeerKind::Leasehold, Duration::from_secs(20)));
     totals.stage("smbtorture", || torture::run(&torture::Options::all(PeerKind::Leasehold, workers)));
     totals
 }

@@ -236,6 +236,9 @@ impl Worker<'_> {
         let mut log = String::new();
         if self.first_of_mount {
             log = new_kernel_messages();
+            for line in log.lines() {
+                println!("{DIAGNOSTIC}{line}");
+            }
             let complaints = complaints(&log);
             ensure!(complaints.is_empty(), "the kernel's log: {}", complaints.join("; "));
         }

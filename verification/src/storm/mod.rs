@@ -98,7 +98,7 @@ pub fn run(options: &Options) -> Result<Totals> {
     Ok(totals)
 }
 
-/// A short storm of the clients that need no virtual machine, with the server as it is.
+/// A short storm of the clients that need no virtual machine, with the server as it is and always the same seed.
 pub fn run_short(peer: PeerKind, duration: Duration) -> Result<Totals> {
     storm(peer, Clients::Host, duration, 1, None)
 }
