@@ -62,6 +62,10 @@ pub(crate) struct ServeArguments {
     /// Configuration file.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["path", "share", "user", "users_file", "read_only"])]
     pub(crate) config: Option<PathBuf>,
+    /// What to do wrong at the next SIGUSR1.
+    #[cfg(feature = "seeded-faults")]
+    #[arg(long, value_name = "FAULT", hide = true)]
+    pub(crate) fault: Option<crate::seeded::Fault>,
     /// How the log on standard error looks.
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     pub(crate) log_format: LogFormat,

@@ -9,6 +9,8 @@ mod interfaces;
 mod logging;
 mod password;
 mod random;
+#[cfg(feature = "seeded-faults")]
+mod seeded;
 mod serve;
 mod site;
 mod state;

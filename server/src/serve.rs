@@ -68,9 +68,11 @@ pub(crate) fn run(arguments: &ServeArguments) -> Outcome<()> {
     let mut signals = runtime.block_on(async { Signals::install() }).about("signals")?;
     announce(&*handle, &settings, generated.as_ref().map(|password| password.as_str()))
         .about("standard output")?;
-    runtime.block_on(until_stopped(&*handle, &mut signals, || {
-        reload(arguments, &*handle, &directory, &mut site)
-    }));
+    let serving =
+        until_stopped(&*handle, &mut signals, || reload(arguments, &*handle, &directory, &mut site));
+    #[cfg(feature = "seeded-faults")]
+    let serving = crate::seeded::beside(&*handle, arguments.fault, serving);
+    runtime.block_on(serving);
     stop(handle, &runtime, &mut signals)
 }
 

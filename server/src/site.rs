@@ -103,6 +103,8 @@ impl Site {
     fn open(&self, path: &Path) -> Outcome<Arc<dyn Driver>> {
         let options = PosixOptions { account_domain: Some(self.account_domain), ..PosixOptions::default() };
         let driver = Posix::new(path, options, Arc::clone(&self.offload)).about_path(path)?;
+        #[cfg(feature = "seeded-faults")]
+        let driver = crate::seeded::Forgetful::new(driver);
         Ok(Arc::new(driver))
     }
 

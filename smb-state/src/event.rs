@@ -163,6 +163,9 @@ pub enum Admin {
     EndShare(ShareId),
     /// Stop: end every connection once its responses are out.
     Shutdown,
+    /// A seeded fault: the next break that takes read caching from a lease is neither told nor waited for.
+    #[cfg(feature = "seeded-faults")]
+    ForgetBreak,
 }
 
 #[cfg(test)]

@@ -15,5 +15,6 @@ pub mod kernel_client;
 pub mod peer;
 pub mod process;
 pub mod report;
+pub mod storm;
 pub mod torture;
 pub mod workspace;

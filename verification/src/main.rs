@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use verification::peer::{PeerKind, Runtime};
+use verification::peer::{Fault, PeerKind, Runtime};
 use verification::report::Totals;
-use verification::{bench, count, fuzz, hostile, install, interop, kernel_client, torture, workspace};
+use verification::{bench, count, fuzz, hostile, install, interop, kernel_client, storm, torture, workspace};
 
 /// Tests the server with the clients and the test suite that others wrote, and compares its speed with smbd's.
 #[derive(Parser)]
@@ -107,6 +107,33 @@ enum Command {
         #[arg(long, value_enum, value_name = "RUNTIME")]
         runtime: Option<Runtime>,
     },
+    /// Linux's own client and smbprotocol at once on the same files, judged by an oracle that proves itself first
+    Storm {
+        /// How long they work
+        #[arg(long, value_name = "MINUTES", default_value_t = 10.0)]
+        minutes: f64,
+        /// Where the random parts start; the same seed makes the same choices, though not the same timing
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Who takes part
+        #[arg(long, value_enum, default_value = "all")]
+        clients: storm::Clients,
+        /// What drives leasehold
+        #[arg(long, value_enum, value_name = "RUNTIME")]
+        runtime: Option<Runtime>,
+        /// Only a storm against a server that is built to do this wrong, and that has to be caught
+        #[arg(long, value_enum, conflicts_with = "unproven")]
+        fault: Option<Fault>,
+        /// Keep logs, the share and, with dumpcap installed, a capture of the connections in target/storm/last-run
+        #[arg(long)]
+        keep: bool,
+        /// Leave out the proof that the oracle catches faults
+        #[arg(long)]
+        unproven: bool,
+    },
+    /// The part of storm that runs in the virtual machine
+    #[command(hide = true)]
+    StormGuest(storm::guest::Arguments),
     /// Bad input: the targets of verification/fuzz under a fuzzing engine, with executions and CPU time of each
     Fuzz {
         /// CPU minutes for each target
@@ -198,6 +225,16 @@ fn run(command: Command) -> Result<Option<Totals>> {
             peer.prepare()?;
             hostile::run(peer, &filter).map(Some)
         }
+        Command::Storm { minutes: duration, seed, clients, runtime, fault, keep, unproven } => {
+            let peer = PeerKind::Leasehold.on(runtime);
+            peer.prepare()?;
+            let duration = minutes(duration);
+            storm::run(&storm::Options { peer, duration, seed, clients, fault, keep, unproven }).map(Some)
+        }
+        Command::StormGuest(arguments) => {
+            storm::guest::run(&arguments);
+            Ok(None)
+        }
         Command::Fuzz { minutes_per_target, total_minutes, targets } => {
             let options = fuzz::Options {
                 per_target: minutes_per_target.map(minutes),
@@ -225,6 +262,7 @@ fn test_everything(workers: usize) -> Totals {
     totals.stage("bad input", fuzz::replay);
     totals.stage("hostile peers", || hostile::run(PeerKind::Leasehold, &[]));
     totals.stage("interoperability", || interop::run(PeerKind::Leasehold, &[]));
+    totals.stage("storm", || storm::run_short(PeerKind::Leasehold, Duration::from_secs(20)));
     totals.stage("smbtorture", || torture::run(&torture::Options::all(PeerKind::Leasehold, workers)));
     totals
 }

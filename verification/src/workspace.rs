@@ -53,6 +53,29 @@ pub fn build_server() -> Result<()> {
     cargo_build(&["--package", "leasehold"])
 }
 
+/// Where the server that is built to fail is apart from the one that ships: nobody must take one for the other.
+fn faulty_server_dir() -> Result<PathBuf> {
+    Ok(target_dir()?.join("seeded-faults"))
+}
+
+/// The server with `--fault`.
+pub fn faulty_server_program() -> Result<PathBuf> {
+    let program = faulty_server_dir()?.join("release").join("leasehold");
+    ensure!(program.is_file(), "{} isn't built", program.display());
+    Ok(program)
+}
+
+/// Builds the server in release mode with the feature `seeded-faults`, in a directory of its own.
+pub fn build_faulty_server() -> Result<()> {
+    let status = cargo()?
+        .args(["build", "--release", "--package", "leasehold", "--features", "seeded-faults"])
+        .env("CARGO_TARGET_DIR", faulty_server_dir()?)
+        .status()
+        .context("cargo")?;
+    ensure!(status.success(), "cargo build ended with {status}");
+    Ok(())
+}
+
 /// Builds the examples alone in release mode.
 pub fn build_examples() -> Result<()> {
     cargo_build(&["--package", "examples"])

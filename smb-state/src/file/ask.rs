@@ -26,7 +26,8 @@ pub struct Behind {
 /// What a file is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum FileAsk {
-    /// Open it. [`Answer::Opened`]; refused with SHARING_VIOLATION or DELETE_PENDING; [`Answer::Again`] after a break.
+    /// Open it. [`Answer::Opened`]; refused with SHARING_VIOLATION or DELETE_PENDING; [`Answer::Again`] after a break, and
+    /// after a rename that gave its name to another file.
     Open {
         /// The open.
         open: OpenId,
@@ -301,6 +302,8 @@ pub(super) struct Waiting {
     for_client: bool,
     /// It waits for I/O under way, and for nothing else.
     draining: bool,
+    /// It waits, or waited, for a rename that gives the open's name to another file; it starts again from its name.
+    renaming: bool,
 }
 
 /// What an ask leads to, in order.
@@ -332,6 +335,8 @@ pub(super) enum Verdict {
     Break,
     /// It waits for I/O under way.
     Drain,
+    /// It waits for the end of a rename.
+    Rename,
 }
 
 fn push_breaks(breaks: Breaks, effects: &mut Vec<Effect>) {
@@ -352,7 +357,7 @@ impl File {
         // The end of I/O lets go only on what waits for that.
         let io = matches!(ask, FileAsk::Done { .. } | FileAsk::Drained { .. });
         let releases = ask.releases() && (!io || self.draining().next().is_some());
-        let waiting = Waiting { ask, asker, for_client: false, draining: false };
+        let waiting = Waiting { ask, asker, for_client: false, draining: false, renaming: false };
         if let Some(waiting) = self.consider(waiting, effects) {
             self.waiting.push_back(waiting);
         }
@@ -389,6 +394,10 @@ impl File {
                 waiting.draining = true;
                 Some(waiting)
             }
+            Verdict::Rename => {
+                (waiting.draining, waiting.renaming) = (false, true);
+                Some(waiting)
+            }
         }
     }
 
@@ -398,8 +407,11 @@ impl File {
     }
 
     fn judge(&mut self, waiting: &Waiting, effects: &mut Vec<Effect>) -> Verdict {
-        let Waiting { ask, for_client, .. } = waiting;
+        let Waiting { ask, for_client, renaming, .. } = waiting;
         match ask {
+            // A rename waits for no client while it replaces a name, so this comes to an end.
+            FileAsk::Open { grant, .. } if self.replacing.contains(&grant.link) => Verdict::Rename,
+            FileAsk::Open { .. } if *renaming => Verdict::Answer(Answer::Again),
             FileAsk::Open { open, grant, want, cause, .. } => {
                 self.judge_open(*open, grant, *want, *cause, *for_client, effects)
             }
@@ -747,6 +759,8 @@ impl Shard {
         for effect in effects {
             match effect {
                 Effect::Answer(asker, answer) => turn.answer(asker, answer),
+                #[cfg(feature = "seeded-faults")]
+                Effect::Tell(_, open, notice) if self.forget_break(key, open, notice, turn) => {}
                 Effect::Tell(session, open, notice) => {
                     turn.post(Address::Session(session), Message::Break { open, notice });
                 }

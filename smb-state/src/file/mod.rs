@@ -23,6 +23,8 @@ mod away;
 pub mod caching;
 pub mod lock;
 pub mod permit;
+#[cfg(feature = "seeded-faults")]
+mod seeded;
 pub mod share_mode;
 mod streams;
 
@@ -50,7 +52,7 @@ pub struct File {
     deletes: BTreeMap<Link, Delete>,
     /// Named streams whose delete is pending, folded.
     stream_deletes: BTreeMap<Name, Delete>,
-    /// Links being replaced by a rename: nothing opens through them meanwhile.
+    /// Links being replaced by a rename: whoever opens through them waits for its end.
     replacing: BTreeSet<Link>,
     /// Oplocks and leases.
     caching: Caching,
@@ -119,7 +121,7 @@ impl File {
     }
 
     fn check_deletes(&self, grant: &Grant) -> Result<(), NtStatus> {
-        if self.deletes.contains_key(&grant.link) || self.replacing.contains(&grant.link) {
+        if self.deletes.contains_key(&grant.link) {
             return Err(NtStatus::DELETE_PENDING);
         }
         if !grant.stream.is_empty() && self.stream_deletes.contains_key(&grant.stream) {

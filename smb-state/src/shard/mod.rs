@@ -66,6 +66,9 @@ pub struct Shard {
     pub(crate) session_ids: IdSource,
     pub(crate) open_ids: IdSource,
     shutting_down: bool,
+    /// The next break that ends read caching is forgotten.
+    #[cfg(feature = "seeded-faults")]
+    pub(crate) forgets_break: bool,
 }
 
 /// What one step produces: effects for the adapter and messages that are still to be delivered in this shard.
@@ -164,6 +167,8 @@ impl Shard {
             session_ids: IdSource::new(config.incarnation, partition),
             open_ids: IdSource::new(config.incarnation, partition),
             shutting_down: false,
+            #[cfg(feature = "seeded-faults")]
+            forgets_break: false,
             config,
         }
     }
@@ -335,6 +340,8 @@ impl Shard {
                     self.disconnect(connection, turn);
                 }
             }
+            #[cfg(feature = "seeded-faults")]
+            Admin::ForgetBreak => self.forgets_break = true,
         }
     }
 

@@ -33,6 +33,7 @@ mod extents;
 mod locks;
 mod negotiate_answer;
 mod notify;
+mod replace;
 mod streams;
 mod times;
 

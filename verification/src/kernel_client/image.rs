@@ -45,17 +45,17 @@ const INIT: &str = include_str!("init.sh");
 
 /// An unpacked kernel.
 #[derive(Debug)]
-pub(super) struct Kernel {
+pub(crate) struct Kernel {
     /// Such as `6.1.0-1-amd64`.
-    pub(super) version: String,
+    pub(crate) version: String,
     /// The file to boot.
-    pub(super) image: PathBuf,
+    pub(crate) image: PathBuf,
     /// The directory that has `lib/modules`.
     root: PathBuf,
 }
 
 /// The current kernel from the cache, or fetched into it.
-pub(super) fn kernel(cache: &Path) -> Result<Kernel> {
+pub(crate) fn kernel(cache: &Path) -> Result<Kernel> {
     let package = install::dependency(KERNEL_PACKAGE)?;
     let version =
         package.strip_prefix("linux-image-").context("the name of the kernel's package")?.to_owned();
@@ -78,7 +78,7 @@ pub(super) fn kernel(cache: &Path) -> Result<Kernel> {
 }
 
 /// Writes the file system that the kernel starts with; its first process runs this program with the arguments.
-pub(super) fn write_initrd(kernel: &Kernel, arguments: &[String], output: &Path) -> Result<()> {
+pub(crate) fn write_initrd(kernel: &Kernel, arguments: &[String], output: &Path) -> Result<()> {
     let file = File::create(output).with_context(|| output.display().to_string())?;
     let mut archive = Archive::new(BufWriter::new(file));
     for directory in ["dev", "proc", "sys", "tmp", "mnt/first", "mnt/second", "bin", "sbin", "etc", "run"] {

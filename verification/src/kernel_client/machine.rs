@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -13,16 +14,24 @@ use crate::process;
 
 /// The guest ends a check that hangs; only a guest that hangs itself is silent for longer.
 const SILENCE_LIMIT: Duration = Duration::from_secs(guest::CHECK_LIMIT.as_secs() + 60);
+/// How often somebody looks whether it is over.
+const LOOK_AROUND: Duration = Duration::from_millis(500);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 /// Boots the kernel and passes each line of its serial output on, until it powers off.
 ///
 /// # Errors
 /// No end within the limit or no output for long; the machine has been killed then.
-pub(super) fn run(
+pub(crate) fn run(kernel: &Path, initrd: &Path, limit: Duration, on_line: impl FnMut(&str)) -> Result<()> {
+    run_until(kernel, initrd, limit, &AtomicBool::new(false), on_line)
+}
+
+/// As [`run`], until somebody else says that it is over; the machine is killed then, which is no error.
+pub(crate) fn run_until(
     kernel: &Path,
     initrd: &Path,
     limit: Duration,
+    over: &AtomicBool,
     mut on_line: impl FnMut(&str),
 ) -> Result<()> {
     let deadline = Instant::now() + limit;
@@ -37,12 +46,17 @@ pub(super) fn run(
             }
         }
     });
+    let mut heard = Instant::now();
     loop {
-        let patience = SILENCE_LIMIT.min(deadline.saturating_duration_since(Instant::now()));
-        match lines.recv_timeout(patience) {
-            Ok(line) => on_line(&line),
+        match lines.recv_timeout(LOOK_AROUND) {
+            Ok(line) => {
+                heard = Instant::now();
+                on_line(&line);
+            }
             Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) if over.load(Ordering::Relaxed) => return Ok(()),
             Err(RecvTimeoutError::Timeout) if Instant::now() >= deadline => bail!("no end after {limit:?}"),
+            Err(RecvTimeoutError::Timeout) if heard.elapsed() < SILENCE_LIMIT => {}
             Err(RecvTimeoutError::Timeout) => bail!("no output for {SILENCE_LIMIT:?}"),
         }
     }

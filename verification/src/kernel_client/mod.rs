@@ -8,9 +8,9 @@
 
 mod archive;
 pub mod guest;
-mod image;
-mod machine;
-mod random;
+pub(crate) mod image;
+pub(crate) mod machine;
+pub(crate) mod random;
 mod tree;
 
 use std::collections::BTreeMap;
@@ -250,11 +250,11 @@ fn compare_with_manifest(directory: &Path) -> Result<()> {
 }
 
 /// A packet capture of the server's port, running until dropped.
-struct Capture(std::process::Child);
+pub(crate) struct Capture(std::process::Child);
 
 impl Capture {
     /// None when no program for it is installed.
-    fn start(peer: &Peer, directory: &Path) -> Result<Option<Capture>> {
+    pub(crate) fn start(peer: &Peer, directory: &Path) -> Result<Option<Capture>> {
         let Some(program) = process::find_program("dumpcap") else { return Ok(None) };
         let child = std::process::Command::new(program)
             .args(["-q", "-i", "lo", "-f", &format!("tcp port {}", peer.site().address.port()), "-w"])

@@ -18,11 +18,19 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 /// Starts the server with its log in the site's directory and waits for its `listening on` line.
 pub(super) fn spawn(site: &Site, runtime: Runtime) -> Result<Child> {
     let log = OpenOptions::new().create(true).append(true).open(site.log_file())?;
-    let mut command = Command::new(workspace::server_program()?);
+    let program = match site.fault {
+        None => workspace::server_program()?,
+        Some(_) => workspace::faulty_server_program()?,
+    };
+    let mut command = Command::new(program);
     command.arg("serve").arg("--runtime").arg(match runtime {
         Runtime::Tokio => "tokio",
         Runtime::Glommio => "glommio",
     });
+    if let Some(fault) = site.fault {
+        // With one shard one fault is one fault.
+        command.args(["--cores", "1", "--fault", fault.argument()]);
+    }
     match (site.purpose, site.authentication_timeout_s) {
         (Purpose::Conformance, None) if site.named_shares.is_empty() => give_arguments(&mut command, site),
         (Purpose::Speed | Purpose::Conformance, _) => {

@@ -68,6 +68,33 @@ impl PeerKind {
     }
 }
 
+/// What a server that is built to fail does wrong, once, when it is told to by SIGUSR1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Fault {
+    /// A write is acknowledged and not carried out.
+    DropWrite,
+    /// A break of a lease is neither told nor waited for.
+    ForgetBreak,
+}
+
+impl Fault {
+    /// As the server's command line has it.
+    fn argument(self) -> &'static str {
+        match self {
+            Fault::DropWrite => "drop-write",
+            Fault::ForgetBreak => "forget-break",
+        }
+    }
+
+    /// What such a server does.
+    pub fn does(self) -> &'static str {
+        match self {
+            Fault::DropWrite => "drops an acknowledged write",
+            Fault::ForgetBreak => "forgets a break",
+        }
+    }
+}
+
 /// An account that the server knows.
 #[derive(Debug, Clone)]
 pub struct User {
@@ -115,6 +142,8 @@ pub struct Site {
     pub purpose: Purpose,
     /// How long leasehold waits for a peer to authenticate, in seconds, if not as long as it does by default.
     pub authentication_timeout_s: Option<u32>,
+    /// Serve with the server that is built to fail ([`workspace::build_faulty_server`]), which then can do this.
+    pub fault: Option<Fault>,
 }
 
 /// What a server is set for.
@@ -153,6 +182,7 @@ impl Site {
             short_names: true,
             purpose: Purpose::Conformance,
             authentication_timeout_s: None,
+            fault: None,
         })
     }
 
@@ -197,6 +227,14 @@ pub fn make_open_directory(path: &Path) -> Result<()> {
     fs::create_dir(path).with_context(|| path.display().to_string())?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o777))?;
     Ok(())
+}
+
+/// Makes a directory that every local identity may write to, and its parents.
+pub fn make_open_directories(path: &Path) -> Result<()> {
+    if let Some(parent) = path.parent().filter(|parent| !parent.exists()) {
+        make_open_directories(parent)?;
+    }
+    if path.exists() { Ok(()) } else { make_open_directory(path) }
 }
 
 /// A running server over a site. Stopped when dropped.

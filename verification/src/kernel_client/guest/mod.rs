@@ -252,7 +252,8 @@ fn print_diagnostic_text(text: &str) {
     }
 }
 
-fn new_kernel_messages() -> String {
+/// What the kernel has logged since the last time.
+pub(crate) fn new_kernel_messages() -> String {
     let finished = process::run_limited(Command::new("dmesg").arg("-c"), COMMAND_LIMIT);
     finished.map_or_else(|error| error.to_string(), |finished| finished.output)
 }
@@ -443,12 +444,16 @@ fn storm_of_two_clients(mounted: &Mounted<'_>) -> Result<Outcome> {
     Ok(Outcome::Done(summary))
 }
 
+/// Lines of the kernel's log that tell of something serious.
+pub(crate) fn complaints(log: &str) -> Vec<&str> {
+    let serious = ["BUG:", "WARNING:", "Oops", "hung", "not responding", "signature", "sign_verify", "Bad "];
+    log.lines().filter(|line| serious.iter().any(|word| line.contains(word))).collect()
+}
+
 /// The kernel's own complaints: anything about its state, and reconnections, which nothing here should cause.
 fn kernel_log(_mounted: &Mounted<'_>) -> Result<Outcome> {
     let log = new_kernel_messages();
-    let serious = ["BUG:", "WARNING:", "Oops", "hung", "not responding", "signature", "sign_verify", "Bad "];
-    let complaints: Vec<&str> =
-        log.lines().filter(|line| serious.iter().any(|word| line.contains(word))).collect();
+    let complaints = complaints(&log);
     ensure!(complaints.is_empty(), "{}", complaints.join("; "));
     print_diagnostic_text(&log);
     Ok(Outcome::Done(format!("{} lines", log.lines().count())))
