@@ -7,6 +7,8 @@ use bytes::{Buf, BytesMut};
 use smb_proto::Malformed;
 use smb_proto::frame::{PREFIX_SIZE, length};
 
+use crate::room::room_for;
+
 /// First allocation of a frame that is not trusted to arrive.
 const FIRST: usize = 4096;
 
@@ -48,8 +50,11 @@ impl Framer {
             }
             let length = length(self.prefix, allowance.frame_max)?;
             self.prefix_len = 0;
-            let first = if allowance.whole { length } else { length.min(input.len().max(FIRST)) };
-            self.body = Some(Body { bytes: BytesMut::with_capacity(first), length });
+            let bytes = match allowance.whole {
+                true => room_for(length),
+                false => BytesMut::with_capacity(length.min(input.len().max(FIRST))),
+            };
+            self.body = Some(Body { bytes, length });
         }
         if let Some(body) = &mut self.body {
             let part = (body.length - body.bytes.len()).min(input.len());

@@ -1,0 +1,104 @@
+//! Memory for large frames that arrive: a thread's last ones again, once nobody holds a part of them any more.
+//!
+//! Fresh memory of that size is cleared by the kernel page by page and is in no cache, which costs as much as receiving
+//! into it.
+
+use std::cell::RefCell;
+
+use bytes::BytesMut;
+
+/// Smaller frames come from the allocator.
+const SMALLEST: usize = 16 << 10;
+/// Larger ones are rare.
+const LARGEST: usize = 9 << 20;
+/// Allocations are a multiple of this, so that frames of nearly the same size fit.
+const STEP: usize = 4 << 10;
+/// Allocations that a thread keeps.
+const COUNT_MAX: usize = 8;
+/// Bytes that a thread keeps.
+const HELD_MAX: usize = 16 << 20;
+
+thread_local! {
+    static ROOMS: RefCell<Vec<Room>> = const { RefCell::new(Vec::new()) };
+}
+
+/// An allocation that was lent out.
+struct Room {
+    /// What is behind the part that was lent last. While others hold parts it can't be had whole.
+    rest: BytesMut,
+    size: usize,
+}
+
+/// An empty buffer with room for a frame.
+pub(crate) fn room_for(length: usize) -> BytesMut {
+    if !(SMALLEST..=LARGEST).contains(&length) {
+        return BytesMut::with_capacity(length);
+    }
+    ROOMS.with_borrow_mut(|rooms| {
+        let free = rooms.iter_mut().rposition(|room| room.rest.try_reclaim(length));
+        let Room { rest: mut frame, size } = match free {
+            Some(at) => rooms.remove(at),
+            None => {
+                // At least a byte is left behind the frame.
+                let size = (length / STEP + 1) * STEP;
+                Room { rest: BytesMut::with_capacity(size), size }
+            }
+        };
+        let rest = frame.split_off(length);
+        rooms.push(Room { rest, size });
+        while rooms.len() > COUNT_MAX || rooms.iter().map(|room| room.size).sum::<usize>() > HELD_MAX {
+            rooms.remove(0);
+        }
+        frame
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_lent_again_when_nobody_holds_it() {
+        let mut frame = room_for(100_000);
+        let place = frame.as_ptr();
+        frame.extend_from_slice(&[7; 100_000]);
+        let part = frame.freeze().slice(10..20);
+        let other = room_for(100_000);
+        assert_ne!(other.as_ptr(), place);
+        assert_eq!(part[..], [7; 10]);
+        drop(part);
+        let again = room_for(90_000);
+        assert_eq!((again.as_ptr(), again.len(), again.capacity()), (place, 0, 90_000));
+    }
+
+    #[test]
+    fn frames_lie_apart_from_each_other() {
+        let mut frames = Vec::new();
+        for round in 0..40_usize {
+            let length = 16_384 + round * 7919 % 100_000;
+            let mut frame = room_for(length);
+            assert!(frame.is_empty() && frame.capacity() >= length);
+            frame.resize(length, round as u8);
+            frames.push((round as u8, frame));
+            if round % 3 == 2 {
+                frames.remove(0);
+            }
+        }
+        for (round, frame) in frames {
+            assert!(frame.iter().all(|byte| *byte == round));
+        }
+    }
+
+    #[test]
+    fn what_a_thread_keeps_is_bounded() {
+        for length in [20_000, 1 << 20, 8 << 20] {
+            let frames: Vec<_> = (0..20).map(|_| room_for(length)).collect();
+            drop(frames);
+            ROOMS.with_borrow(|rooms| {
+                assert!(rooms.len() <= COUNT_MAX);
+                assert!(rooms.iter().map(|room| room.size).sum::<usize>() <= HELD_MAX);
+            });
+        }
+        assert!(room_for(LARGEST + 1).capacity() > LARGEST);
+    }
+}
