@@ -16,9 +16,9 @@ use crate::workspace;
 const START_LIMIT: Duration = Duration::from_secs(10);
 
 /// Starts the server with its log in the site's directory and waits for its `listening on` line.
-pub(super) fn spawn(site: &Site, runtime: Runtime) -> Result<Child> {
+pub(super) fn spawn(program: &Path, site: &Site, runtime: Runtime) -> Result<Child> {
     let log = OpenOptions::new().create(true).append(true).open(site.log_file())?;
-    let mut command = Command::new(workspace::server_program()?);
+    let mut command = Command::new(program);
     command.arg("serve").arg("--runtime").arg(match runtime {
         Runtime::Tokio => "tokio",
         Runtime::Glommio => "glommio",
