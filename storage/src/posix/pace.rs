@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 /// Shorter writes take their chance: to look at the clock would cost more than they do.
 const SHORT_MAX: usize = 64 << 10;
-/// A copy of the longest write that is made inline takes a small part of this.
-const LONG: Duration = Duration::from_millis(5);
+/// A copy of the longest write that is made inline takes a small part of this. Other programs may take the processor
+/// away for nearly as long.
+const LONG: Duration = Duration::from_millis(20);
 /// Writes after a slow one that are made where waiting is allowed.
-const WARY: u32 = 128;
+const WARY: u32 = 32;
 
 /// How writes went lately.
 #[derive(Debug, Default)]

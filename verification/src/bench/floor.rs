@@ -33,6 +33,8 @@ const REQUEST: usize = 4 + 64 + 49;
 const REPLY: usize = 4 + 64 + 16;
 /// Where in a request the offset in the file stands.
 const OFFSET: usize = 80;
+/// What data begins at a multiple of in memory: the kernel takes it half as fast again.
+const ALIGNMENT: usize = 64;
 /// The first bytes of a connection: kind, block size, number of the file.
 const HELLO: usize = 12;
 /// How long a cipher is measured.
@@ -210,12 +212,20 @@ fn next_offset(stream: &mut TcpStream) -> Result<u64> {
     Ok(u64::from_le_bytes(*request[OFFSET..].first_chunk().context("a request too short")?))
 }
 
+/// Bytes to be left out at the start of a buffer so that what is `front` bytes behind lies where the kernel copies fastest.
+fn misfit(buffer: &[u8], front: usize) -> usize {
+    let place = buffer.as_ptr().addr() + front;
+    place.next_multiple_of(ALIGNMENT) - place
+}
+
 fn serve_reads(stream: &mut TcpStream, file: &File, block: usize) -> Result<()> {
-    let mut reply = vec![0; REPLY + block];
+    let mut buffer = vec![0; REPLY + block + ALIGNMENT];
+    let start = misfit(&buffer, REPLY);
+    let reply = &mut buffer[start..start + REPLY + block];
     loop {
         let offset = next_offset(stream)?;
         ensure!(pread(file, &mut reply[REPLY..], offset)? == block, "a short read");
-        stream.write_all(&reply)?;
+        stream.write_all(reply)?;
     }
 }
 
@@ -232,11 +242,13 @@ fn serve_by_sendfile(stream: &mut TcpStream, file: &File, block: usize) -> Resul
 }
 
 fn serve_writes(stream: &mut TcpStream, file: &File, block: usize) -> Result<()> {
-    let mut data = vec![0; block];
+    let mut buffer = vec![0; block + ALIGNMENT];
+    let start = misfit(&buffer, 0);
+    let data = &mut buffer[start..start + block];
     loop {
         let offset = next_offset(stream)?;
-        stream.read_exact(&mut data)?;
-        ensure!(pwrite(file, &data, offset)? == block, "a short write");
+        stream.read_exact(data)?;
+        ensure!(pwrite(file, &*data, offset)? == block, "a short write");
         stream.write_all(&[0; REPLY])?;
     }
 }
