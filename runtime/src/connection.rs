@@ -27,8 +27,17 @@ use crate::frame::{Allowance, Framer};
 /// Bytes read at once; for a connection that isn't authenticated, fewer.
 const SCRATCH: usize = 256 << 10;
 const SCRATCH_UNAUTHENTICATED: usize = 4 << 10;
+/// Bytes read at once when the last frame was large: the next one likely is too, and is only copied as far as its length
+/// is not known.
+const SCRATCH_LARGE: usize = 256;
+/// A frame is large from here on.
+const LARGE: usize = 32 << 10;
 /// The rest of a frame is read directly when at least this much is missing.
 const DIRECT: usize = 16 << 10;
+/// A peer that sent this much at once is not one that sends in small pieces.
+const BULK: usize = 64 << 10;
+/// Bytes of a frame for which a turn is as much shorter as for another frame.
+const FRAME_SHARE: usize = 64 << 10;
 /// Unsent bytes that are written before more frames are handled.
 const WRITE_EARLY: usize = 512 << 10;
 /// Unsent memory at which a connection that isn't authenticated is no longer read from.
@@ -207,6 +216,10 @@ struct Connection<H: Host> {
     framer: Framer,
     /// Bytes that were read but not looked at when the turn ended.
     unread: BytesMut,
+    /// The last frame was large.
+    large: bool,
+    /// Bytes received since the turn began.
+    received: usize,
     unsent: Unsent,
     outbox: Outbox,
     /// A request that changes something is still under way on other threads. Clients send what builds on it before they
@@ -241,6 +254,8 @@ impl<H: Host> Connection<H> {
             stream,
             framer: Framer::default(),
             unread: BytesMut::new(),
+            large: false,
+            received: 0,
             unsent: Unsent::default(),
             outbox: Outbox::default(),
             unsettled: false,
@@ -257,6 +272,7 @@ impl<H: Host> Connection<H> {
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Ending> {
         let mut budget = self.common().bounds.frames_per_turn.max(1);
+        self.received = 0;
         loop {
             self.empty_mailbox(context);
             if self.mail.kill {
@@ -371,14 +387,18 @@ impl<H: Host> Connection<H> {
                 Err(error) => return Poll::Ready(Err(Ending::Transport(error))),
             };
             self.common().cores[self.core].received.add(length);
+            self.received += length;
             if let Some(frame) = self.framer.complete() {
-                *budget = budget.saturating_sub(1);
-                self.on_frame(frame);
+                self.on_frame(frame, budget);
             }
             return Poll::Ready(Ok(()));
         }
         SCRATCH_BUFFER.with_borrow_mut(|scratch| {
-            let limit = if self.authenticated() { SCRATCH } else { SCRATCH_UNAUTHENTICATED };
+            let limit = match (self.authenticated(), self.large) {
+                (false, _) => SCRATCH_UNAUTHENTICATED,
+                (true, false) => SCRATCH,
+                (true, true) => SCRATCH_LARGE,
+            };
             let length = match ready!(self.stream.poll_read(context, &mut scratch[..limit])) {
                 Ok(0) => return Poll::Ready(Err(Ending::Peer)),
                 Ok(length) => length,
@@ -386,6 +406,7 @@ impl<H: Host> Connection<H> {
             };
             let bytes = &scratch[..length];
             self.common().cores[self.core].received.add(bytes.len());
+            self.received += bytes.len();
             let taken = self.on_bytes(bytes, budget);
             self.unread.extend_from_slice(&bytes[taken..]);
             Poll::Ready(Ok(()))
@@ -396,6 +417,7 @@ impl<H: Host> Connection<H> {
     /// an acknowledgement: there is no answer yet that could carry it, and on its own the kernel takes 40 ms.
     fn acknowledge_part(&self) {
         if self.framer.in_frame()
+            && self.received < BULK
             && let Err(error) = self.stream.acknowledge()
         {
             tracing::debug!(connection = self.id.0, %error, "a part of a frame is acknowledged late");
@@ -410,8 +432,7 @@ impl<H: Host> Connection<H> {
             let allowance = Allowance { frame_max: self.endpoint.frame_max(), whole: self.authenticated() };
             match self.framer.push(&mut rest, allowance) {
                 Ok(Some(frame)) => {
-                    *budget = budget.saturating_sub(1);
-                    self.on_frame(frame);
+                    self.on_frame(frame, budget);
                     if *budget == 0 || self.unsent.bytes > WRITE_EARLY {
                         break;
                     }
@@ -428,7 +449,9 @@ impl<H: Host> Connection<H> {
         input.len() - rest.len()
     }
 
-    fn on_frame(&mut self, frame: BytesMut) {
+    fn on_frame(&mut self, frame: BytesMut, budget: &mut usize) {
+        *budget = budget.saturating_sub(1 + frame.len() / FRAME_SHARE);
+        self.large = frame.len() >= LARGE;
         let (event, changes) = match self.endpoint.receive(frame, &self.host.common().buffers) {
             Ok(chain) => {
                 self.common().cores[self.core].requests.add(1 + chain.rest.len());

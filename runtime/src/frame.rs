@@ -4,11 +4,18 @@
 //! an authenticated connection, whose frames are allocated whole.
 
 use bytes::{Buf, BytesMut};
-use smb_proto::Malformed;
 use smb_proto::frame::{PREFIX_SIZE, length};
+use smb_proto::{Malformed, header, transform};
+
+use crate::room::room_for;
 
 /// First allocation of a frame that is not trusted to arrive.
 const FIRST: usize = 4096;
+
+/// Bytes of a WRITE in front of its data (MS-SMB2 2.2.21).
+const WRITE_FIXED: usize = 48;
+/// First byte of an encrypted message (MS-SMB2 2.2.41).
+const TRANSFORM: u8 = 0xFD;
 
 /// The frame that is arriving.
 #[derive(Default)]
@@ -48,8 +55,11 @@ impl Framer {
             }
             let length = length(self.prefix, allowance.frame_max)?;
             self.prefix_len = 0;
-            let first = if allowance.whole { length } else { length.min(input.len().max(FIRST)) };
-            self.body = Some(Body { bytes: BytesMut::with_capacity(first), length });
+            let bytes = match allowance.whole {
+                true => room_for(length, data_at(input)),
+                false => BytesMut::with_capacity(length.min(input.len().max(FIRST))),
+            };
+            self.body = Some(Body { bytes, length });
         }
         if let Some(body) = &mut self.body {
             let part = (body.length - body.bytes.len()).min(input.len());
@@ -97,6 +107,13 @@ impl Body {
             self.bytes.reserve(missing.min(part.max(self.bytes.len()).max(FIRST)));
         }
     }
+}
+
+/// Where in a frame that begins so the data of a WRITE is, if the client puts it right behind the request as all known ones
+/// do.
+fn data_at(start: &[u8]) -> usize {
+    let transform = if start.first() == Some(&TRANSFORM) { transform::SIZE } else { 0 };
+    transform + header::SIZE + WRITE_FIXED
 }
 
 #[cfg(test)]

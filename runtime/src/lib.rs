@@ -5,7 +5,7 @@
 //!
 //! * [`config`], [`running`]: what an embedder starts a server with, and what it gets
 //! * [`common`]: what all tasks of a server share; [`metrics`], [`payloads`]
-//! * [`connection`], [`frame`], [`auth`]: a connection's life, over any stream
+//! * [`connection`], [`frame`], [`auth`]: a connection's life, over any stream; `room`: memory for its large frames
 //! * [`storage`], [`offload`]: requests to drivers, and threads for those that block
 //! * [`listen`], [`timers`], [`audit`]: sockets, the table of timers, the audit log
 
@@ -19,6 +19,7 @@ pub mod listen;
 pub mod metrics;
 pub mod offload;
 pub mod payloads;
+mod room;
 pub mod running;
 pub mod storage;
 pub mod timers;

@@ -30,6 +30,7 @@ pub mod name;
 pub mod payload;
 pub mod rpc;
 pub mod security;
+mod spare;
 pub mod status;
 pub mod time;
 pub mod transform;

@@ -380,8 +380,6 @@ pub enum Answer {
     Reclaimed {
         /// The open.
         open: Box<Open>,
-        /// What it caches.
-        cached: Cached,
     },
 }
 

@@ -59,7 +59,7 @@ enum Command {
         #[arg(long, value_enum, value_name = "RUNTIME")]
         runtime: Option<Runtime>,
     },
-    /// Speed, processor time and memory beside smbd's, as a Markdown table
+    /// Speed, latency, processor time and memory beside smbd's and a bare floor, as Markdown tables
     Bench {
         /// Few short rounds, in about two minutes
         #[arg(long)]
@@ -73,12 +73,24 @@ enum Command {
         /// Seconds of each sample
         #[arg(long, value_name = "SECONDS")]
         seconds: Option<f64>,
-        /// The servers, in the order of their columns
+        /// The servers, in the order of their columns; the first is compared with the others
         #[arg(long, value_enum, num_args = 1.., default_values = ["leasehold", "smbd"])]
         peers: Vec<PeerKind>,
+        /// Connections of every row, instead of as many as each has by itself
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+        connections: Option<u16>,
+        /// Leave the floor out
+        #[arg(long)]
+        no_floor: bool,
         /// Also write every sample and row as a line of JSON to this file
         #[arg(long, value_name = "PATH")]
         json: Option<std::path::PathBuf>,
+    },
+    /// The part of bench that does nothing but move bytes
+    #[command(hide = true)]
+    FloorServer {
+        /// Where its files are
+        directory: std::path::PathBuf,
     },
     /// The Linux kernel's own client in a virtual machine
     KernelClient {
@@ -202,16 +214,20 @@ fn run(command: Command) -> Result<Option<Totals>> {
             workspace::build_examples()?;
             interop::run(peer, &filter).map(Some)
         }
-        Command::Bench { quick, rows, rounds, seconds, peers, json } => {
+        Command::Bench { quick, rows, rounds, seconds, peers, connections, no_floor, json } => {
             let defaults = if quick { bench::Options::quick() } else { bench::Options::default() };
             let duration = match seconds {
                 Some(seconds) => std::time::Duration::try_from_secs_f64(seconds)?,
                 None => defaults.duration,
             };
             let rounds = rounds.unwrap_or(defaults.rounds);
-            bench::run(&bench::Options { peers, rows, rounds, duration, json, ..defaults })?;
+            let (connections, floor) = (connections.map(usize::from), !no_floor);
+            let options =
+                bench::Options { peers, rows, rounds, duration, connections, floor, json, ..defaults };
+            bench::run(&options)?;
             Ok(None)
         }
+        Command::FloorServer { directory } => bench::serve_floor(&directory).map(|()| None),
         Command::KernelClient { filter, peer, seed, keep } => {
             peer.prepare()?;
             kernel_client::run(&kernel_client::Options { peer, filter, seed, keep }).map(Some)

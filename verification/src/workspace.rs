@@ -94,15 +94,24 @@ pub fn build_count(features: &[&str]) -> Result<PathBuf> {
 
 /// Builds a package that is a workspace of its own, with the lock file as committed, and returns one of its programs.
 pub fn build_apart(package: &Path, program: &str) -> Result<PathBuf> {
+    build_apart_as(package, program, "dev", "debug")
+}
+
+/// [`build_apart`] in release mode.
+pub fn build_apart_release(package: &Path, program: &str) -> Result<PathBuf> {
+    build_apart_as(package, program, "release", "release")
+}
+
+fn build_apart_as(package: &Path, program: &str, profile: &str, directory: &str) -> Result<PathBuf> {
     let target = target_dir()?.join("apart");
     let status = cargo()?
-        .args(["build", "--locked", "--manifest-path"])
+        .args(["build", "--locked", "--profile", profile, "--manifest-path"])
         .arg(package.join("Cargo.toml"))
         .env("CARGO_TARGET_DIR", &target)
         .status()
         .context("cargo")?;
     ensure!(status.success(), "building {} ended with {status}", package.display());
-    Ok(target.join("debug").join(program))
+    Ok(target.join(directory).join(program))
 }
 
 /// Runs `cargo test --workspace`, shows its output and counts its tests.

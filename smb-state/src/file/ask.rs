@@ -198,7 +198,7 @@ pub enum FileAsk {
         /// The open.
         open: OpenId,
     },
-    /// The client of a preserved open is back. [`Answer::Opened`]; refused when the open was lost meanwhile.
+    /// The client of a preserved open is back. Granted; refused when the open was lost meanwhile.
     Reclaim {
         /// The open.
         open: OpenId,

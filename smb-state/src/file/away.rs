@@ -18,20 +18,18 @@ impl File {
             return Answer::Refused(NtStatus::OBJECT_NAME_NOT_FOUND);
         }
         debug_assert!(grant.in_flight.is_empty(), "something of a preserved open is under way");
-        // Its shard has answered all that it was told before it asked this, and answers no more.
-        (grant.permit, grant.draining) = (Permit::default(), 0);
+        // What its shard was told before it hears of this it answers still, so `draining` goes on counting.
+        grant.permit = Permit::default();
         Answer::Granted
     }
 
     pub(super) fn reclaim(&mut self, open: OpenId, session: SessionId) -> Answer {
         let Some(grant) = self.grants.get_mut(&open) else { return Answer::Refused(NtStatus::FILE_CLOSED) };
-        match self.caching.reclaim(grant.key, open, session) {
-            Some(cached) => {
-                grant.session = session;
-                Answer::Opened { cached, permit: Permit::default() }
-            }
-            None => Answer::Refused(NtStatus::OBJECT_NAME_NOT_FOUND),
+        if !self.caching.reclaim(grant.key, open, session) {
+            return Answer::Refused(NtStatus::OBJECT_NAME_NOT_FOUND);
         }
+        grant.session = session;
+        Answer::Granted
     }
 
     pub(super) fn cached(&self, open: OpenId) -> Answer {

@@ -643,13 +643,11 @@ impl Caching {
         entry.map(|(_, session)| *session = None).is_some()
     }
 
-    /// The client of a preserved open is back, under this session. Returns what it caches, unless that was to be broken
-    /// meanwhile.
-    pub(crate) fn reclaim(&mut self, key: CacheKey, open: OpenId, session: SessionId) -> Option<Cached> {
-        let holder = self.holders.get_mut(&key).filter(|holder| !holder.lost && holder.state.contains(H))?;
-        let (_, entry) = holder.opens.iter_mut().find(|(other, _)| *other == open)?;
-        *entry = Some(session);
-        Some(holder.cached())
+    /// The client of a preserved open is back, under this session; unless what it caches was to be broken meanwhile.
+    pub(crate) fn reclaim(&mut self, key: CacheKey, open: OpenId, session: SessionId) -> bool {
+        let holder = self.holders.get_mut(&key).filter(|holder| !holder.lost && holder.state.contains(H));
+        let mut opens = holder.into_iter().flat_map(|holder| &mut holder.opens);
+        opens.find(|(other, _)| *other == open).map(|(_, entry)| *entry = Some(session)).is_some()
     }
 
     /// What an open caches.

@@ -170,7 +170,7 @@ impl Shard {
         self.end_replay(id, turn);
         let Some(open) = self.opens.remove(&id) else { return };
         if open.kept {
-            self.preserved_is_gone(id, turn);
+            self.preserved_is_gone(id, open.durable.as_ref().map(|durable| &durable.owner), turn);
         } else if open.durable.is_some() {
             turn.post(Address::Open(id), Message::Gone { open: id });
         }

@@ -205,6 +205,15 @@ impl Shard {
             return;
         };
         session.end_waiters.extend(waiter);
+        if session.state == State::Ending && leaves == Leaves::Nothing && session.preserves {
+            // The operator does not want what is on its way out to be kept either.
+            session.preserves = false;
+            let opens: Vec<OpenId> = session.opens.iter().copied().collect();
+            for open in opens {
+                self.close_unasked(open, turn);
+            }
+            return self.finish_end(id, turn);
+        }
         if session.state != State::Ending {
             session.state = State::Ending;
             session.preserves = leaves == Leaves::DurableOpens;

@@ -1,5 +1,7 @@
 //! TREE_CONNECT and TREE_DISCONNECT (MS-SMB2 3.3.5.7, 3.3.5.8).
 
+use std::collections::BTreeSet;
+
 use smb_proto::access::AccessMask;
 use smb_proto::command::negotiate::Dialect;
 use smb_proto::command::tree_connect::{Request, Response, ShareCapabilities, ShareFlags, ShareType};
@@ -184,6 +186,8 @@ impl Shard {
         for (session, tree) in gone {
             self.revoke_tree(session, tree, turn);
         }
+        let left: BTreeSet<ShareId> = self.shares.iter().map(|share| share.id).collect();
+        self.close_preserved(|share| !left.contains(&share), turn);
     }
 
     /// The administrator ends every tree connect to a share.
@@ -198,6 +202,7 @@ impl Shard {
         for (session, tree) in ended {
             self.revoke_tree(session, tree, turn);
         }
+        self.close_preserved(|other| other == share, turn);
     }
 
     fn revoke_tree(&mut self, id: SessionId, tree: TreeId, turn: &mut Turn<'_>) {

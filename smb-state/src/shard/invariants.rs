@@ -26,6 +26,8 @@ pub struct Holdings {
     pub watches: (usize, usize),
     /// Directories that somebody may cache.
     pub cached_directories: usize,
+    /// Opens that are kept for clients, those that are elsewhere or on their way, and clients that wait for them.
+    pub preserved: (usize, usize, usize, usize),
     /// Waits for storage or for another machine.
     pub waits: usize,
     /// Timers that are armed.
@@ -49,6 +51,7 @@ impl Shard {
             frozen: self.frozen.len(),
             watches: self.watching.holdings(),
             cached_directories: self.cached_directories.len(),
+            preserved: (self.preserved_of.len(), self.abroad.len(), self.lost_early.len(), self.claims.len()),
             waits: self.waits.len(),
             timers: self.timers.len(),
         }

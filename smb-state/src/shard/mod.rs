@@ -9,7 +9,7 @@ use crate::action::{Action, Actions, Audit, Output};
 use crate::client::Client;
 use crate::config::{Config, Limits, Share, Shared};
 use crate::connection::Connection;
-use crate::event::{Admin, Event};
+use crate::event::{Admin, Event, Identity};
 use crate::file::File;
 use crate::ids::{
     BufferId, ConnectionId, FileKey, IdSource, OpenId, Partition, SessionId, ShardId, Token, VolumeId,
@@ -19,6 +19,7 @@ use crate::namespace::Namespace;
 use crate::open::Open;
 use crate::open::create::Creating;
 use crate::open::durable::Claim;
+use crate::open::durable::reclaim::Shown;
 use crate::session::{Leaves, Session};
 use crate::slots::Slots;
 use crate::storage::{Requester, StorageOp, StorageReply};
@@ -47,8 +48,10 @@ pub struct Shard {
     pub(crate) opens: BTreeMap<OpenId, Open>,
     /// How many of them are kept for clients that are gone.
     pub(crate) preserved: u32,
-    /// Opens of this shard's ids that clients took up again elsewhere.
-    pub(crate) abroad: BTreeSet<OpenId>,
+    /// And of whom.
+    pub(crate) preserved_of: BTreeMap<Identity, u32>,
+    /// Opens of this shard's ids that clients took up again elsewhere, or that are on their way here.
+    pub(crate) abroad: BTreeMap<OpenId, Shown>,
     /// Clients that came back for an open whose old session has not ended yet.
     pub(crate) claims: BTreeMap<OpenId, (Claim, Asker)>,
     /// Opens that are lost before they came here to be kept.
@@ -65,7 +68,7 @@ pub struct Shard {
     armed: u32,
     pub(crate) session_ids: IdSource,
     pub(crate) open_ids: IdSource,
-    shutting_down: bool,
+    pub(crate) shutting_down: bool,
     /// The next break that ends read caching is forgotten.
     #[cfg(feature = "seeded-faults")]
     pub(crate) forgets_break: bool,
@@ -153,7 +156,8 @@ impl Shard {
             clients: BTreeMap::new(),
             opens: BTreeMap::new(),
             preserved: 0,
-            abroad: BTreeSet::new(),
+            preserved_of: BTreeMap::new(),
+            abroad: BTreeMap::new(),
             claims: BTreeMap::new(),
             lost_early: BTreeSet::new(),
             files: BTreeMap::new(),
@@ -335,6 +339,8 @@ impl Shard {
             Admin::EndShare(share) => self.on_end_share(share, turn),
             Admin::Shutdown => {
                 self.shutting_down = true;
+                // What their opens were to delete at their close is deleted now.
+                self.close_preserved(|_| true, turn);
                 let all: Vec<ConnectionId> = self.connections.keys().copied().collect();
                 for connection in all {
                     self.disconnect(connection, turn);

@@ -53,15 +53,15 @@ impl Volume {
         if offset >= OFFSET_MAX {
             return read_reply(Payload::default());
         }
-        let mut payload = Payload::with_capacity(length as usize);
         if place == Place::Inline && !self.without_nowait.load(Ordering::Relaxed) {
-            match read_cached(fd, offset, length as usize, payload.buffer()) {
-                Ok(()) => return read_reply(payload),
+            match Payload::filled(length as usize, |room| read_cached(fd, offset, room)) {
+                Ok(payload) => return read_reply(payload),
                 Err(Errno::AGAIN) => return Err(Fault::Offload),
                 Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.without_nowait.store(true, Ordering::Relaxed),
                 Err(errno) => return Err(errno.into()),
             }
         }
+        let mut payload = Payload::with_capacity(length as usize);
         while payload.len() < length as usize {
             let at = offset + payload.len() as u64;
             match pread(fd, spare_capacity(payload.buffer()), at) {
@@ -77,7 +77,10 @@ impl Volume {
 
     /// Whether a write of that length may be done on a thread that serves connections: it goes to the page cache.
     pub(super) fn check_inline(&self, length: usize, write_through: bool, place: Place) -> Outcome<()> {
-        if write_through || length > self.options.inline_write_max { place.may_wait() } else { Ok(()) }
+        let waits = write_through
+            || length > self.options.inline_write_max
+            || place == Place::Inline && self.pace.is_slow(length);
+        if waits { place.may_wait() } else { Ok(()) }
     }
 
     pub(super) fn write(
@@ -328,26 +331,19 @@ impl Volume {
     }
 }
 
-/// Reads what is in the page cache. `AGAIN` if not all of it is; the buffer is as before then.
-fn read_cached(fd: BorrowedFd<'_>, offset: u64, length: usize, buffer: &mut Vec<u8>) -> Result<(), Errno> {
-    let start = buffer.len();
-    buffer.resize(start + length, 0);
+/// Reads what is in the page cache and says how much of it is the file's. `AGAIN` if not all that is asked for is there.
+fn read_cached(fd: BorrowedFd<'_>, offset: u64, room: &mut [u8]) -> Result<usize, Errno> {
     let mut done = 0;
-    while done < length {
-        let rest = &mut buffer[start + done..];
+    while done < room.len() {
+        let rest = &mut room[done..];
         match preadv2(fd, &mut [IoSliceMut::new(rest)], offset + done as u64, ReadWriteFlags::NOWAIT) {
             Ok(0) => break,
             Ok(read) => done += read,
             Err(Errno::INTR) => {}
-            Err(errno) => {
-                // The room that was made holds no data.
-                buffer.truncate(start);
-                return Err(errno);
-            }
+            Err(errno) => return Err(errno),
         }
     }
-    buffer.truncate(start + done);
-    Ok(())
+    Ok(done)
 }
 
 fn write_zeros(fd: BorrowedFd<'_>, offset: u64, beyond: u64) -> Outcome<()> {

@@ -3,7 +3,7 @@
 //! * [`resolve`]: from a path to a pinned object, never outside the root; [`handle`]: what a handle stands for
 //! * [`names`], [`index`]: UTF-16 and case
 //! * [`attributes`], [`record`]: metadata; [`eas`], [`streams`], [`security`]: what POSIX has no place for
-//! * [`io`], [`list`], [`change`]: data, listings, names
+//! * [`io`], [`list`], [`change`]: data, listings, names; [`pace`]: whether writes wait
 //! * [`watch`]: what other processes change
 //! * [`errno`], [`xattr`]: the kernel's errors and attributes
 //!
@@ -30,6 +30,7 @@ mod index;
 mod io;
 mod list;
 mod names;
+mod pace;
 mod record;
 mod resolve;
 mod security;
@@ -59,6 +60,9 @@ use crate::driver::{Completion, Driver, Offload};
 use crate::fault::{Fault, Outcome, Place, reply};
 use crate::handles::{HandleTable, lock};
 
+/// Longest copy in bytes that is done on the thread that serves connections. What is copied may have to come from the disk.
+const INLINE_COPY_MAX: usize = 256 << 10;
+
 /// How a volume is served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PosixOptions {
@@ -70,7 +74,8 @@ pub struct PosixOptions {
     pub file_mode: u32,
     /// Mode of new directories, less the process's umask.
     pub directory_mode: u32,
-    /// Longest write in bytes that is done on the thread that serves connections; it goes to the page cache.
+    /// Longest write in bytes that is done on the thread that serves connections, as long as the page cache takes them at
+    /// once.
     pub inline_write_max: usize,
     /// Bytes of memory for names without regard to case, over all directories.
     pub index_memory_max: usize,
@@ -88,7 +93,7 @@ impl Default for PosixOptions {
             label: Name::default(),
             file_mode: 0o666,
             directory_mode: 0o777,
-            inline_write_max: 256 * 1024,
+            inline_write_max: 1 << 20,
             index_memory_max: 64 << 20,
             stream_size_max: 1 << 20,
             account_domain: None,
@@ -150,6 +155,8 @@ struct Volume {
     without_nowait: AtomicBool,
     /// Files whose last write times are told of late.
     late: AtomicUsize,
+    /// How writes to the page cache go.
+    pace: pace::Pace,
 }
 
 impl Posix {
@@ -183,6 +190,7 @@ impl Posix {
             naming: Mutex::new(()),
             without_nowait: AtomicBool::new(false),
             late: AtomicUsize::new(0),
+            pace: pace::Pace::default(),
         };
         Ok(Self { volume: Arc::new(volume), offload })
     }
@@ -316,7 +324,9 @@ impl Volume {
                 done(self.changing(&node, || self.add_link(&node, &parent, name, *replace, place)))
             }
             StorageOp::Copy { source, source_offset, target, target_offset, length } => {
-                self.check_inline(*length as usize, false, place)?;
+                if *length as usize > INLINE_COPY_MAX {
+                    place.may_wait()?;
+                }
                 let (source, target) = (self.handles.get(*source)?, self.handles.get(*target)?);
                 self.changing(&target, || {
                     self.copy((&source, *source_offset), (&target, *target_offset), *length)
@@ -362,7 +372,8 @@ impl Volume {
                 self.check_inline(bytes.len(), *write_through, place)?;
                 let node = node(*handle)?;
                 self.tell_late(&node)?;
-                self.keeping(&node, node.kept(), || self.write(&node, *offset, bytes, *write_through))
+                let write = || self.write(&node, *offset, bytes, *write_through);
+                self.pace.keep(bytes.len(), || self.keeping(&node, node.kept(), write))
             }
             StorageOp::Flush { handle } => {
                 place.may_wait()?;

@@ -73,6 +73,8 @@ fn name(kind: PeerKind) -> &'static str {
     match kind {
         PeerKind::Leasehold => "leasehold",
         PeerKind::LeaseholdGlommio => "leasehold-glommio",
+        PeerKind::LeaseholdBefore => "leasehold-before",
         PeerKind::Smbd => "smbd",
+        PeerKind::SmbServer => "smb-server",
     }
 }

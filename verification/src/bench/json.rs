@@ -26,14 +26,14 @@ impl Journal {
     }
 
     /// One sample.
-    pub(super) fn sample(&mut self, case: Case, bed: &Bed, round: u32, sample: &Sample) -> Result<()> {
+    pub(super) fn sample(&mut self, case: Case, server: &str, round: u32, sample: &Sample) -> Result<()> {
         let bytes = case.workload.counts_bytes();
         self.line(&json!({
             "kind": "sample",
             "row": case.name(),
-            "server": bed.name(),
+            "server": server,
             "round": round,
-            "connections": case.workload.connections(),
+            "connections": case.connections,
             "depth": case.workload.depth(),
             "elapsed_s": sample.elapsed.as_secs_f64(),
             "operations": sample.operations,

@@ -9,28 +9,39 @@ use anyhow::{Context, Result};
 use rustix::time::{ClockId, clock_gettime};
 use smb_proto::command::{FileId, Request};
 
+use super::accounting::Accounting;
 use super::bed::Bed;
+use super::latency::Latencies;
 use super::sample::{Link, Sample};
 use super::workload::Case;
 use crate::client::{Connection, Protection, Reply, Tree};
 
 /// What a worker did.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Count {
     operations: u64,
     bytes: u64,
+    latencies: Latencies,
 }
 
 impl Count {
-    /// One more operation, which moved `bytes`.
-    pub(super) fn add(&mut self, bytes: u64) {
+    /// One more operation, which moved `bytes` and was begun at that time.
+    pub(super) fn add(&mut self, bytes: u64, begun: Instant) {
         self.operations += 1;
         self.bytes += bytes;
+        self.latencies.add(begun.elapsed());
     }
 
-    /// Several operations more.
-    pub(super) fn add_many(&mut self, operations: u64) {
+    /// Several operations more, which went together.
+    pub(super) fn add_many(&mut self, operations: u64, begun: Instant) {
         self.operations += operations;
+        self.latencies.add(begun.elapsed());
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.operations += other.operations;
+        self.bytes += other.bytes;
+        self.latencies.extend(&other.latencies);
     }
 }
 
@@ -50,6 +61,15 @@ struct State {
 }
 
 impl Gate {
+    /// One that has been open and closed again.
+    #[cfg(test)]
+    pub(super) fn closed() -> Self {
+        let gate = Self::default();
+        gate.close();
+        gate.open();
+        gate
+    }
+
     /// Waits until it opens. Every worker calls this once, when it has what it needs.
     pub(super) fn wait(&self) {
         let mut state = self.state();
@@ -98,14 +118,19 @@ impl Gate {
         mut complete: impl FnMut(Reply) -> Result<u64>,
     ) -> Result<Count> {
         let mut count = Count::default();
+        let mut begun = BTreeMap::new();
         self.wait();
         for _ in 0..depth {
-            submit(connection)?;
+            let id = submit(connection)?;
+            begun.insert(id, Instant::now());
         }
         while connection.outstanding() > 0 {
-            count.add(complete(connection.receive()?)?);
+            let reply = connection.receive()?;
+            let since = begun.remove(&reply.header.message_id).context("an answer to nothing")?;
+            count.add(complete(reply)?, since);
             if self.is_open() {
-                submit(connection)?;
+                let id = submit(connection)?;
+                begun.insert(id, Instant::now());
             }
         }
         Ok(count)
@@ -113,17 +138,25 @@ impl Gate {
 }
 
 /// Requests and compounds under way, for workers whose operations take several.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Slots {
     /// By the message id of the last request of each.
-    under_way: BTreeMap<u64, Option<FileId>>,
-    last_file_id: FileId,
+    under_way: BTreeMap<u64, Slot>,
+    /// What was answered last.
+    last: Slot,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    file_id: FileId,
+    begun: Instant,
 }
 
 impl Slots {
     /// None.
     pub(super) fn new() -> Self {
-        Self::default()
+        let last = Slot { file_id: FileId::default(), begun: Instant::now() };
+        Self { under_way: BTreeMap::new(), last }
     }
 
     /// How many.
@@ -131,26 +164,40 @@ impl Slots {
         self.under_way.len()
     }
 
-    /// A request is under way.
+    /// The first request of an operation is under way.
     pub(super) fn begin(&mut self, message_id: u64) {
-        self.under_way.insert(message_id, None);
+        self.under_way.insert(message_id, Slot { file_id: FileId::default(), begun: Instant::now() });
     }
 
-    /// A request on this open is under way.
-    pub(super) fn begin_with(&mut self, message_id: u64, file_id: FileId) {
-        self.under_way.insert(message_id, Some(file_id));
+    /// A further request of the operation that was answered last is under way, on this open.
+    pub(super) fn go_on(&mut self, message_id: u64, file_id: FileId) {
+        self.under_way.insert(message_id, Slot { file_id, ..self.last });
     }
 
-    /// A request was answered.
-    pub(super) fn end(&mut self, message_id: u64) {
-        if let Some(Some(file_id)) = self.under_way.remove(&message_id) {
-            self.last_file_id = file_id;
+    /// A request was answered. False if no operation waited for it.
+    pub(super) fn end(&mut self, message_id: u64) -> bool {
+        match self.under_way.remove(&message_id) {
+            Some(slot) => {
+                self.last = slot;
+                true
+            }
+            None => false,
         }
     }
 
-    /// The open of the request on an open that was answered last.
+    /// What was answered last among others goes on here.
+    pub(super) fn last_of(&mut self, others: &Self) {
+        self.last = others.last;
+    }
+
+    /// The open of the operation that was answered last.
     pub(super) fn file_id(&self) -> FileId {
-        self.last_file_id
+        self.last.file_id
+    }
+
+    /// When the operation that was answered last began.
+    pub(super) fn begun(&self) -> Instant {
+        self.last.begun
     }
 
     /// Sends a related compound.
@@ -185,35 +232,56 @@ pub(super) fn run(case: Case, bed: &Bed, duration: Duration) -> Result<Sample> {
 
 fn measure(case: Case, bed: &Bed, duration: Duration) -> Result<Sample> {
     let link = Link::of(bed.connect(Protection::Plain)?.0.negotiated());
-    let workers = case.workload.connections();
-    let gate = Gate::default();
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..workers)
-            .map(|worker| {
-                let gate = &gate;
-                scope.spawn(move || case.work(bed, worker, gate).inspect_err(|_| gate.fail()))
+    let load = Load { workers: case.connections, duration, accounting: &bed.accounting };
+    load.measure(link, |worker, gate| case.work(bed, worker, gate))
+}
+
+/// Workers that load a server.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Load<'a> {
+    /// How many.
+    pub(super) workers: usize,
+    /// For how long.
+    pub(super) duration: Duration,
+    /// Of the server.
+    pub(super) accounting: &'a Accounting,
+}
+
+impl Load<'_> {
+    /// Lets them work, each knowing its number, and counts.
+    pub(super) fn measure(
+        self,
+        link: Link,
+        work: impl Fn(usize, &Gate) -> Result<Count> + Sync,
+    ) -> Result<Sample> {
+        let gate = Gate::default();
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..self.workers)
+                .map(|worker| {
+                    let (gate, work) = (&gate, &work);
+                    scope.spawn(move || work(worker, gate).inspect_err(|_| gate.fail()))
+                })
+                .collect();
+            gate.wait_for_workers(self.workers);
+            let (server, client, started) = (self.accounting.processor_time(), client_time(), Instant::now());
+            gate.open();
+            std::thread::sleep(self.duration);
+            gate.close();
+            let mut total = Count::default();
+            for thread in threads {
+                total.merge(&thread.join().map_err(|_| anyhow::anyhow!("a worker panicked"))??);
+            }
+            Ok(Sample {
+                elapsed: started.elapsed(),
+                operations: total.operations,
+                bytes: total.bytes,
+                server: self.accounting.processor_time()?.saturating_sub(server?),
+                client: client_time().saturating_sub(client),
+                latencies: total.latencies,
+                link,
             })
-            .collect();
-        gate.wait_for_workers(workers);
-        let (server, client, started) = (bed.accounting.processor_time(), client_time(), Instant::now());
-        gate.open();
-        std::thread::sleep(duration);
-        gate.close();
-        let mut total = Count::default();
-        for thread in threads {
-            let count = thread.join().map_err(|_| anyhow::anyhow!("a worker panicked"))??;
-            total.operations += count.operations;
-            total.bytes += count.bytes;
-        }
-        Ok(Sample {
-            elapsed: started.elapsed(),
-            operations: total.operations,
-            bytes: total.bytes,
-            server: bed.accounting.processor_time()?.saturating_sub(server?),
-            client: client_time().saturating_sub(client),
-            link,
         })
-    })
+    }
 }
 
 /// Processor time of this process.
@@ -255,11 +323,13 @@ mod tests {
         let file_id = FileId { persistent: 1, volatile: 2 };
         let mut slots = Slots::new();
         slots.begin(7);
-        slots.begin_with(9, file_id);
-        slots.end(8);
+        slots.begin(8);
+        assert!(!slots.end(9));
         assert_eq!(slots.len(), 2);
-        slots.end(9);
-        slots.end(7);
-        assert_eq!((slots.len(), slots.file_id()), (0, file_id));
+        assert!(slots.end(7));
+        let begun = slots.begun();
+        slots.go_on(9, file_id);
+        assert!(slots.end(8) && slots.end(9));
+        assert_eq!((slots.len(), slots.file_id(), slots.begun()), (0, file_id, begun));
     }
 }

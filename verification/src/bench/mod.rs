@@ -1,4 +1,5 @@
-//! Compares this workspace's server with Samba's smbd: same machine, same client, same files, interleaved rounds.
+//! Compares this workspace's server with others: same machine, same client, same files, interleaved rounds. Beside them,
+//! where a workload is nothing but bytes, stands what moving these costs at least.
 //!
 //! Each row is one workload under one protection. A round runs it against one server and then
 //! against the other for the same time; the row shows medians over the rounds with the smallest and largest. What a
@@ -6,7 +7,9 @@
 
 mod accounting;
 mod bed;
+mod floor;
 mod json;
+mod latency;
 mod load;
 mod memory;
 mod sample;
@@ -19,12 +22,16 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
+use crate::client::Protection;
 use crate::peer::PeerKind;
 use bed::Bed;
+use floor::{Floor, Pattern, Way};
 use json::Journal;
 use sample::Sample;
-use table::{Row, Table};
-use workload::{Case, Workload};
+use table::{FloorSamples, Row, Table};
+use workload::Case;
+
+pub use floor::serve as serve_floor;
 
 /// What to run.
 #[derive(Debug, Clone)]
@@ -37,6 +44,10 @@ pub struct Options {
     pub rounds: u32,
     /// How long one sample takes.
     pub duration: Duration,
+    /// Connections of every row, if not as many as each has by itself.
+    pub connections: Option<usize>,
+    /// Whether to measure the floor too.
+    pub floor: bool,
     /// Connections that are held open to see what they cost.
     pub idle_connections: u32,
     /// Where to write each sample and row as a line of JSON.
@@ -51,6 +62,8 @@ impl Default for Options {
             rows: Vec::new(),
             rounds: 5,
             duration: Duration::from_millis(1200),
+            connections: None,
+            floor: true,
             idle_connections: 1000,
             json: None,
         }
@@ -73,14 +86,16 @@ pub fn run(options: &Options) -> Result<()> {
     memory::allow_connections(u64::from(options.idle_connections))?;
     let mut journal = Journal::create(options.json.as_deref())?;
     let beds: Vec<Bed> = options.peers.iter().map(|kind| Bed::start(*kind)).collect::<Result<_>>()?;
+    let floor = if options.floor { Some(Floor::start()?) } else { None };
     let mut table = Table::new(&beds);
     let mut prepared = None;
-    for case in Case::all().into_iter().filter(|case| is_wanted(&options.rows, &case.name())) {
+    let cases = Case::all(options.connections);
+    for case in cases.into_iter().filter(|case| is_wanted(&options.rows, &case.name())) {
         eprintln!("{}", case.name());
         if prepared.replace(case.workload) != Some(case.workload) {
-            prepare(case.workload, &beds)?;
+            prepare(case, &beds)?;
         }
-        let row = run_case(case, &beds, options, &mut journal)?;
+        let row = run_case(case, &beds, floor.as_ref(), options, &mut journal)?;
         journal.row(&row)?;
         table.rows.push(row);
     }
@@ -100,25 +115,42 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 /// Lays out the files that all rows of a workload share.
-fn prepare(workload: Workload, beds: &[Bed]) -> Result<()> {
+fn prepare(case: Case, beds: &[Bed]) -> Result<()> {
     for bed in beds {
         bed.empty_share()?;
-        workload.prepare(bed)?;
+        case.prepare(bed)?;
     }
     Ok(())
 }
 
-/// Runs one row's rounds: A B A B.
-fn run_case(case: Case, beds: &[Bed], options: &Options, journal: &mut Journal) -> Result<Row> {
+/// Runs one row's rounds: A B floor A B floor.
+fn run_case(
+    case: Case,
+    beds: &[Bed],
+    floor: Option<&Floor>,
+    options: &Options,
+    journal: &mut Journal,
+) -> Result<Row> {
     let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); beds.len()];
+    let mut at_least = FloorSamples::default();
     for round in 0..options.rounds {
         for (bed, samples) in beds.iter().zip(&mut samples) {
             let sample = load::run(case, bed, options.duration)?;
-            journal.sample(case, bed, round, &sample)?;
+            journal.sample(case, bed.name(), round, &sample)?;
             samples.push(sample);
         }
+        let Some((floor, pattern)) = floor.zip(case.floor()) else { continue };
+        let sample = floor.run(pattern, options.duration)?;
+        journal.sample(case, "floor", round, &sample)?;
+        at_least.bare.push(sample);
+        if pattern.way == Way::Read && case.protection == Protection::Plain {
+            let sample = floor.run(Pattern { way: Way::Sendfile, ..pattern }, options.duration)?;
+            journal.sample(case, "floor by sendfile", round, &sample)?;
+            at_least.sendfile.push(sample);
+        }
+        at_least.cipher.push(floor::cipher_time(case.protection, pattern.block)?);
     }
-    Ok(Row::new(case, samples))
+    Ok(Row::new(case, samples, &at_least))
 }
 
 fn is_wanted(filter: &[String], name: &str) -> bool {

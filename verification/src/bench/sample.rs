@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::latency::Latencies;
 use crate::client::{Negotiated, Protection};
 
 /// Bytes of a GiB.
-const GIB: f64 = (1_u64 << 30) as f64;
+pub(super) const GIB: f64 = (1_u64 << 30) as f64;
 /// Bytes of a MiB.
 const MIB: f64 = (1_u64 << 20) as f64;
 
@@ -24,6 +25,8 @@ pub(super) struct Sample {
     pub(super) server: Duration,
     /// Processor time of the client: when it comes near `elapsed` times the processors left, it is the bottleneck.
     pub(super) client: Duration,
+    /// How long each operation took.
+    pub(super) latencies: Latencies,
     /// What client and server agreed on.
     pub(super) link: Link,
 }
@@ -86,6 +89,7 @@ mod tests {
             bytes: 2 << 30,
             server: Duration::from_secs(1),
             client: Duration::ZERO,
+            latencies: Latencies::default(),
             link: Link { dialect: "3.1.1".into(), signer: "AesGmac".into(), cipher: None },
         };
         assert_eq!(sample.rate(true), 4096.0);

@@ -1,13 +1,18 @@
 //! What the rows do.
 
-use anyhow::{Result, ensure};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
 use smb_proto::command::create::{self, CreateDisposition, CreateOptions};
-use smb_proto::command::write::{WriteFlags, WriteHead};
+use smb_proto::command::read::Channel;
+use smb_proto::command::write::{self, WriteFlags, WriteHead};
 use smb_proto::command::{FileId, Request, Response, close};
 use smb_proto::fscc::FileInfoClass;
 use smb_proto::{AccessMask, NtStatus};
 
 use super::bed::Bed;
+use super::floor::{Pattern, Way};
 use super::load::{Count, Gate, Slots};
 use crate::client::{
     Connection, Protection, Reply, Tree, directory_request, info_request, open, read_request,
@@ -19,8 +24,14 @@ const SMALL: u32 = 4096;
 const SEQUENTIAL_SIZE: u64 = 256 << 20;
 /// Bytes of each connection's file of the random rows.
 const RANDOM_SIZE: u64 = 32 << 20;
+/// Bytes written at once to lay these out. The page cache keeps longer writes in pieces as large as memory allows at that
+/// moment, and a small write into one costs the kernel (ext4 of Linux 6.18) the more the larger it is, up to three times as
+/// much: which server was prepared first would decide.
+pub(super) const PIECE: u32 = 64 << 10;
 /// Files to be opened.
 const FILES: u64 = 1000;
+/// Files to be copied, again and again.
+const SOURCES: u64 = 100;
 /// Entries of the directory that is listed.
 const ENTRIES: u64 = 10_000;
 /// Bytes asked for at once when it is listed.
@@ -43,6 +54,8 @@ pub(super) enum Workload {
     CreateWriteClose,
     /// CREATE, QUERY_INFO and CLOSE of existing files in one compound.
     OpenQueryClose,
+    /// Files of 4 KiB copied by the client: CREATE, READ and CLOSE in one compound, then CREATE, WRITE and CLOSE in another.
+    Copy,
     /// A listing of 10,000 entries with 64 KiB buffers.
     List,
     /// TCP connection, NEGOTIATE, SESSION_SETUP, disconnection.
@@ -56,18 +69,25 @@ pub(super) struct Case {
     pub(super) workload: Workload,
     /// How requests are protected.
     pub(super) protection: Protection,
+    /// Connections that load the server at once.
+    pub(super) connections: usize,
 }
 
 impl Case {
-    /// Every row, in the order of the table.
-    pub(super) fn all() -> Vec<Self> {
+    /// Every row, in the order of the table, with as many connections as each has by itself, or with the same number.
+    pub(super) fn all(connections: Option<usize>) -> Vec<Self> {
+        let case = |workload: Workload, protection| Self {
+            workload,
+            protection,
+            connections: connections.unwrap_or_else(|| workload.connections()),
+        };
         let mut cases = Vec::new();
         for workload in Workload::PROTECTED {
             for protection in [Protection::Plain, Protection::Signed, Protection::Encrypted] {
-                cases.push(Self { workload, protection });
+                cases.push(case(workload, protection));
             }
         }
-        cases.push(Self { workload: Workload::SessionSetup, protection: Protection::Plain });
+        cases.push(case(Workload::SessionSetup, Protection::Plain));
         cases
     }
 
@@ -84,6 +104,29 @@ impl Case {
         }
     }
 
+    /// The same bytes moved by a program that does nothing else, where that is all that matters.
+    pub(super) fn floor(self) -> Option<Pattern> {
+        let pattern = |way, block, size| Pattern {
+            way,
+            block,
+            size,
+            in_order: block == LARGE,
+            connections: self.connections,
+            depth: self.workload.depth(),
+        };
+        match self.workload {
+            Workload::SequentialRead => Some(pattern(Way::Read, LARGE, SEQUENTIAL_SIZE)),
+            Workload::SequentialWrite => Some(pattern(Way::Write, LARGE, SEQUENTIAL_SIZE)),
+            Workload::RandomRead => Some(pattern(Way::Read, SMALL, RANDOM_SIZE)),
+            Workload::RandomWrite => Some(pattern(Way::Write, SMALL, RANDOM_SIZE)),
+            Workload::CreateWriteClose
+            | Workload::OpenQueryClose
+            | Workload::Copy
+            | Workload::List
+            | Workload::SessionSetup => None,
+        }
+    }
+
     /// Loads one connection until the gate closes.
     pub(super) fn work(self, bed: &Bed, worker: usize, gate: &Gate) -> Result<Count> {
         match self.workload {
@@ -93,6 +136,7 @@ impl Case {
             Workload::RandomWrite => random_write(bed, self, worker, gate),
             Workload::CreateWriteClose => create_write_close(bed, self, worker, gate),
             Workload::OpenQueryClose => open_query_close(bed, self, worker, gate),
+            Workload::Copy => copy(bed, self, worker, gate),
             Workload::List => list(bed, self, gate),
             Workload::SessionSetup => session_setup(bed, self, gate),
         }
@@ -101,13 +145,14 @@ impl Case {
 
 impl Workload {
     /// Those that run under every protection.
-    const PROTECTED: [Self; 7] = [
+    const PROTECTED: [Self; 8] = [
         Self::SequentialRead,
         Self::SequentialWrite,
         Self::RandomRead,
         Self::RandomWrite,
         Self::CreateWriteClose,
         Self::OpenQueryClose,
+        Self::Copy,
         Self::List,
     ];
 
@@ -119,6 +164,7 @@ impl Workload {
             Self::RandomWrite => "random-write-4k",
             Self::CreateWriteClose => "create-write-close-4k",
             Self::OpenQueryClose => "open-query-close",
+            Self::Copy => "copy-4k",
             Self::List => "list-10000",
             Self::SessionSetup => "session-setup",
         }
@@ -133,7 +179,7 @@ impl Workload {
     pub(super) fn rate_unit(self) -> &'static str {
         match self {
             Self::SequentialRead | Self::SequentialWrite => "MiB/s",
-            Self::CreateWriteClose | Self::OpenQueryClose => "files/s",
+            Self::CreateWriteClose | Self::OpenQueryClose | Self::Copy => "files/s",
             Self::List => "entries/s",
             Self::SessionSetup => "sessions/s",
             Self::RandomRead | Self::RandomWrite => "operations/s",
@@ -145,8 +191,8 @@ impl Workload {
         if self.counts_bytes() { "s/GiB" } else { "s/100 k" }
     }
 
-    /// Connections that load the server at once.
-    pub(super) fn connections(self) -> usize {
+    /// Connections that load the server at once, if nothing else is asked for.
+    fn connections(self) -> usize {
         match self {
             Self::SequentialRead | Self::SequentialWrite | Self::List => 1,
             Self::SessionSetup => 4,
@@ -159,26 +205,40 @@ impl Workload {
         match self {
             Self::SequentialRead | Self::SequentialWrite => 8,
             Self::RandomRead | Self::RandomWrite => 16,
-            Self::CreateWriteClose | Self::OpenQueryClose => 8,
+            Self::CreateWriteClose | Self::OpenQueryClose | Self::Copy => 8,
             Self::List | Self::SessionSetup => 1,
         }
     }
+}
 
+impl Case {
     /// Lays out the files over SMB, so that each server has them as it makes them.
     pub(super) fn prepare(self, bed: &Bed) -> Result<()> {
         let (mut connection, tree) = bed.connect_tree(Protection::Signed)?;
-        let (connection, depth) = (&mut connection, self.connections());
-        match self {
-            Self::SequentialRead | Self::SequentialWrite => {
-                fill(connection, tree, "sequential", SEQUENTIAL_SIZE)
+        let connection = &mut connection;
+        let workers = 0..self.connections;
+        match self.workload {
+            Workload::SequentialRead | Workload::SequentialWrite => {
+                fill(connection, tree, "sequential", SEQUENTIAL_SIZE, LARGE)
             }
-            Self::RandomRead | Self::RandomWrite => {
-                (0..depth).try_for_each(|worker| fill(connection, tree, &random_name(worker), RANDOM_SIZE))
+            Workload::RandomRead | Workload::RandomWrite => workers
+                .into_iter()
+                .try_for_each(|worker| fill(connection, tree, &random_name(worker), RANDOM_SIZE, PIECE)),
+            Workload::CreateWriteClose => make_directories(connection, tree, workers.map(new_directory)),
+            Workload::OpenQueryClose => make_files(connection, tree, "open", FILES),
+            Workload::Copy => {
+                make_directories(connection, tree, workers.map(new_directory))?;
+                make_files(connection, tree, "source", SOURCES)?;
+                (0..SOURCES).try_for_each(|number| {
+                    let file_id = open_file(connection, tree, &file_name("source", number))?;
+                    let length = connection.write(tree, file_id, 0, &[0x5A; SMALL as usize])?;
+                    ensure!(length == SMALL, "a short write");
+                    connection.close(tree, file_id)?;
+                    Ok(())
+                })
             }
-            Self::CreateWriteClose => make_directories(connection, tree, (0..depth).map(new_directory)),
-            Self::OpenQueryClose => make_files(connection, tree, "open", FILES),
-            Self::List => make_files(connection, tree, "list", ENTRIES),
-            Self::SessionSetup => Ok(()),
+            Workload::List => make_files(connection, tree, "list", ENTRIES),
+            Workload::SessionSetup => Ok(()),
         }
     }
 }
@@ -205,11 +265,11 @@ fn open_file(connection: &mut Connection, tree: Tree, name: &str) -> Result<File
 }
 
 /// Makes a file of this size with data in every block.
-fn fill(connection: &mut Connection, tree: Tree, name: &str, size: u64) -> Result<()> {
+fn fill(connection: &mut Connection, tree: Tree, name: &str, size: u64, piece: u32) -> Result<()> {
     let file_id = open_file(connection, tree, name)?;
-    let data: Vec<u8> = (0..LARGE).map(|position| (position % 253) as u8).collect();
+    let data: Vec<u8> = (0..piece).map(|position| (position % 253) as u8).collect();
     for offset in (0..size).step_by(data.len()) {
-        ensure!(connection.write(tree, file_id, offset, &data)? == LARGE, "a short write");
+        ensure!(connection.write(tree, file_id, offset, &data)? == piece, "a short write");
     }
     connection.close(tree, file_id)?;
     Ok(())
@@ -270,7 +330,7 @@ fn sequential_read(bed: &Bed, case: Case, gate: &Gate) -> Result<Count> {
 fn random_read(bed: &Bed, case: Case, worker: usize, gate: &Gate) -> Result<Count> {
     let (mut connection, tree) = bed.connect_tree(case.protection)?;
     let file_id = open_file(&mut connection, tree, &random_name(worker))?;
-    let mut offsets = Offsets::new(worker);
+    let mut offsets = Offsets::new(worker, RANDOM_SIZE, SMALL, false);
     gate.run(
         &mut connection,
         case.workload.depth(),
@@ -307,7 +367,7 @@ fn random_write(bed: &Bed, case: Case, worker: usize, gate: &Gate) -> Result<Cou
     let (mut connection, tree) = bed.connect_tree(case.protection)?;
     let file_id = open_file(&mut connection, tree, &random_name(worker))?;
     let data = vec![0x5A; SMALL as usize];
-    let mut offsets = Offsets::new(worker);
+    let mut offsets = Offsets::new(worker, RANDOM_SIZE, SMALL, false);
     gate.run(
         &mut connection,
         case.workload.depth(),
@@ -353,14 +413,14 @@ fn create_write_close(bed: &Bed, case: Case, worker: usize, gate: &Gate) -> Resu
         match reply.success()? {
             Response::Create(create::Response { file_id, .. }) => {
                 let head = WriteHead { offset: 0, file_id, flags: WriteFlags::default() };
-                slots.begin_with(connection.submit_write(tree, &head, &data)?, file_id);
+                slots.go_on(connection.submit_write(tree, &head, &data)?, file_id);
             }
             Response::Write(_) => {
                 let file_id = slots.file_id();
-                slots.begin(connection.submit(tree, &close_request(file_id))?);
+                slots.go_on(connection.submit(tree, &close_request(file_id))?, file_id);
             }
             Response::Close(_) => {
-                count.add(u64::from(SMALL));
+                count.add(u64::from(SMALL), slots.begun());
                 if gate.is_open() {
                     create(&mut connection, &mut slots, &mut number)?;
                 }
@@ -375,7 +435,7 @@ fn open_query_close(bed: &Bed, case: Case, worker: usize, gate: &Gate) -> Result
     let (mut connection, tree) = bed.connect_tree(case.protection)?;
     let access = AccessMask::READ_ATTRIBUTES.with(AccessMask::READ_DATA);
     let mut slots = Slots::new();
-    let mut number = worker as u64 * FILES / 8;
+    let mut number = worker as u64 * FILES / case.connections as u64;
     let mut count = Count::default();
     gate.wait();
     while gate.is_open() || slots.len() > 0 {
@@ -396,10 +456,72 @@ fn open_query_close(bed: &Bed, case: Case, worker: usize, gate: &Gate) -> Result
         }
         if slots.len() > 0 {
             slots.finish_compound(&mut connection)?;
-            count.add(0);
+            count.add(0, slots.begun());
         }
     }
     Ok(count)
+}
+
+/// Every file goes through two compounds: what the first one read, the second one writes.
+fn copy(bed: &Bed, case: Case, worker: usize, gate: &Gate) -> Result<Count> {
+    let (mut connection, tree) = bed.connect_tree(case.protection)?;
+    let directory = new_directory(worker);
+    // Names don't repeat in later rounds: the files of earlier ones are still there.
+    let mut number = connection.list(tree, &directory, "*")?.len() as u64;
+    let options = CreateOptions::NON_DIRECTORY_FILE;
+    let (mut sources, mut targets) = (Slots::new(), Slots::new());
+    let mut source = worker as u64;
+    let mut data = Bytes::new();
+    let mut count = Count::default();
+    gate.wait();
+    while gate.is_open() || sources.len() + targets.len() > 0 {
+        while gate.is_open() && sources.len() + targets.len() < case.workload.depth() {
+            source = (source + 1) % SOURCES;
+            let name = file_name("source", source);
+            let request = open(&name, AccessMask::FILE_GENERIC_READ, CreateDisposition::OPEN, options);
+            let read = read_request(FileId::ALL_ONES, 0, SMALL);
+            let requests = [Request::Create(request), read, close_request(FileId::ALL_ONES)];
+            sources.start_compound(&mut connection, tree, &requests)?;
+        }
+        if connection.outstanding() == 0 {
+            break;
+        }
+        let reply = connection.receive()?;
+        let message_id = reply.header.message_id;
+        if let Response::Read(read) = reply.success()? {
+            ensure!(read.data.len() == SMALL as usize, "a short read");
+            data = read.data;
+        }
+        if sources.end(message_id) {
+            targets.last_of(&sources);
+            let request = open(
+                &file_name(&directory, number),
+                AccessMask::FILE_GENERIC_WRITE,
+                CreateDisposition::CREATE,
+                options,
+            );
+            let requests =
+                [Request::Create(request), write_request(data.clone()), close_request(FileId::ALL_ONES)];
+            let ids = connection.submit_compound(tree, &requests, true)?;
+            targets.go_on(*ids.last().context("an empty compound")?, FileId::ALL_ONES);
+            number += 1;
+        } else if targets.end(message_id) {
+            count.add(u64::from(SMALL), targets.begun());
+        }
+    }
+    Ok(count)
+}
+
+fn write_request(data: Bytes) -> Request {
+    Request::Write(write::Request {
+        offset: 0,
+        file_id: FileId::ALL_ONES,
+        flags: WriteFlags::default(),
+        channel: Channel::NONE,
+        remaining_bytes: 0,
+        channel_info: Bytes::new(),
+        data,
+    })
 }
 
 fn list(bed: &Bed, case: Case, gate: &Gate) -> Result<Count> {
@@ -408,6 +530,7 @@ fn list(bed: &Bed, case: Case, gate: &Gate) -> Result<Count> {
     let mut count = Count::default();
     gate.wait();
     while gate.is_open() {
+        let begun = Instant::now();
         let request = open("list", access, CreateDisposition::OPEN, CreateOptions::DIRECTORY_FILE);
         let file_id = connection.create(tree, request)?.file_id;
         let query = directory_request(file_id, FileInfoClass::ID_BOTH_DIRECTORY, "*", LISTING_SIZE);
@@ -426,7 +549,7 @@ fn list(bed: &Bed, case: Case, gate: &Gate) -> Result<Count> {
         connection.close(tree, file_id)?;
         // Servers list `.` and `..` as well.
         ensure!(entries == ENTRIES + 2, "{entries} entries in place of {}", ENTRIES + 2);
-        count.add_many(entries);
+        count.add_many(entries, begun);
     }
     Ok(count)
 }
@@ -447,25 +570,40 @@ fn session_setup(bed: &Bed, case: Case, gate: &Gate) -> Result<Count> {
     let mut count = Count::default();
     gate.wait();
     while gate.is_open() {
+        let begun = Instant::now();
         bed.connect(case.protection)?;
-        count.add(0);
+        count.add(0, begun);
     }
     Ok(count)
 }
 
-/// Offsets of blocks in no order (xorshift).
-struct Offsets(u64);
+/// Offsets of blocks in a file, from front to back and again, or in no order (xorshift).
+#[derive(Debug)]
+pub(super) struct Offsets {
+    state: u64,
+    block: u64,
+    blocks: u64,
+    in_order: bool,
+}
 
 impl Offsets {
-    fn new(worker: usize) -> Self {
-        Self(0x9E37_79B9_7F4A_7C15 ^ (worker as u64 + 1) << 32)
+    /// Of blocks of this size in a file of that size.
+    pub(super) fn new(worker: usize, size: u64, block: u32, in_order: bool) -> Self {
+        let seed = 0x9E37_79B9_7F4A_7C15 ^ (worker as u64 + 1) << 32;
+        let block = u64::from(block);
+        Self { state: if in_order { 0 } else { seed }, block, blocks: size / block, in_order }
     }
 
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % (RANDOM_SIZE / u64::from(SMALL)) * u64::from(SMALL)
+    /// The next.
+    pub(super) fn next(&mut self) -> u64 {
+        if self.in_order {
+            self.state += 1;
+            return (self.state - 1) % self.blocks * self.block;
+        }
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        self.state % self.blocks * self.block
     }
 }
 
@@ -475,20 +613,22 @@ mod tests {
 
     #[test]
     fn names_of_rows_are_all_different() {
-        let names: std::collections::BTreeSet<_> = Case::all().into_iter().map(Case::name).collect();
-        assert_eq!(names.len(), Case::all().len());
+        let names: std::collections::BTreeSet<_> = Case::all(None).into_iter().map(Case::name).collect();
+        assert_eq!(names.len(), Case::all(None).len());
         assert!(names.contains("random-read-4k/encrypted"));
     }
 
     #[test]
     fn offsets_are_blocks_all_over_the_file() {
-        let mut offsets = Offsets::new(3);
+        let mut offsets = Offsets::new(3, RANDOM_SIZE, SMALL, false);
         let seen: std::collections::BTreeSet<_> = (0..1000).map(|_| offsets.next()).collect();
         assert!(seen.iter().all(|offset| offset % 4096 == 0 && offset + 4096 <= RANDOM_SIZE));
         assert!(seen.len() > 900);
         assert!(
             seen.first().unwrap() < &(RANDOM_SIZE / 10) && seen.last().unwrap() > &(RANDOM_SIZE / 10 * 9)
         );
+        let mut offsets = Offsets::new(3, 3 << 20, LARGE, true);
+        assert_eq!([0; 4].map(|_| offsets.next() >> 20), [0, 1, 2, 0]);
     }
 
     #[test]

@@ -16,12 +16,8 @@ use crate::workspace;
 const START_LIMIT: Duration = Duration::from_secs(10);
 
 /// Starts the server with its log in the site's directory and waits for its `listening on` line.
-pub(super) fn spawn(site: &Site, runtime: Runtime) -> Result<Child> {
+pub(super) fn spawn(program: &Path, site: &Site, runtime: Runtime) -> Result<Child> {
     let log = OpenOptions::new().create(true).append(true).open(site.log_file())?;
-    let program = match site.fault {
-        None => workspace::server_program()?,
-        Some(_) => workspace::faulty_server_program()?,
-    };
     let mut command = Command::new(program);
     command.arg("serve").arg("--runtime").arg(match runtime {
         Runtime::Tokio => "tokio",

@@ -1,15 +1,16 @@
 //! The server process under test: what it serves, how it is started, watched and stopped.
 
 mod leasehold;
+mod smb_server;
 mod smbd;
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
@@ -28,8 +29,12 @@ pub enum PeerKind {
     Leasehold,
     /// The same server on its other runtime, glommio.
     LeaseholdGlommio,
+    /// An earlier build of this workspace's server, the program that LEASEHOLD_BEFORE names: what a change gains.
+    LeaseholdBefore,
     /// Samba's smbd in a private directory, to prove the checks themselves.
     Smbd,
+    /// The Rust crate smb-server, in a program of its own.
+    SmbServer,
 }
 
 /// What drives this workspace's server.
@@ -45,7 +50,7 @@ impl PeerKind {
     /// The same server on a runtime, where there is a choice.
     pub fn on(self, runtime: Option<Runtime>) -> PeerKind {
         match (self, runtime) {
-            (PeerKind::Smbd, _) | (_, None) => self,
+            (PeerKind::LeaseholdBefore | PeerKind::Smbd | PeerKind::SmbServer, _) | (_, None) => self,
             (_, Some(Runtime::Tokio)) => PeerKind::Leasehold,
             (_, Some(Runtime::Glommio)) => PeerKind::LeaseholdGlommio,
         }
@@ -54,16 +59,19 @@ impl PeerKind {
     /// Whether it is this workspace's server, which the ledger is about.
     pub fn is_ours(self) -> bool {
         match self {
-            PeerKind::Leasehold | PeerKind::LeaseholdGlommio => true,
-            PeerKind::Smbd => false,
+            PeerKind::Leasehold | PeerKind::LeaseholdGlommio | PeerKind::LeaseholdBefore => true,
+            PeerKind::Smbd | PeerKind::SmbServer => false,
         }
     }
 
     /// Builds or installs the server.
     pub fn prepare(self) -> Result<()> {
         match self {
-            PeerKind::Leasehold | PeerKind::LeaseholdGlommio => workspace::build_server(),
+            PeerKind::Leasehold | PeerKind::LeaseholdGlommio | PeerKind::LeaseholdBefore => {
+                workspace::build_server()
+            }
             PeerKind::Smbd => install::ensure(&[install::SMBD]),
+            PeerKind::SmbServer => smb_server::build(),
         }
     }
 }
@@ -312,7 +320,12 @@ impl Peer {
     fn signal(&self, child: &Child, signal: Signal) -> Result<()> {
         let pid = Pid::from_child(child);
         match self.kind {
-            PeerKind::Leasehold | PeerKind::LeaseholdGlommio => rustix::process::kill_process(pid, signal)?,
+            PeerKind::Leasehold
+            | PeerKind::LeaseholdGlommio
+            | PeerKind::LeaseholdBefore
+            | PeerKind::SmbServer => {
+                rustix::process::kill_process(pid, signal)?;
+            }
             // smbd has a process for each connection; it was started as the leader of a group of its own.
             PeerKind::Smbd => rustix::process::kill_process_group(pid, signal)?,
         }
@@ -334,11 +347,43 @@ impl Drop for Peer {
 
 fn spawn(kind: PeerKind, site: &Site) -> Result<Child> {
     match kind {
-        PeerKind::Leasehold => leasehold::spawn(site, Runtime::Tokio),
-        PeerKind::LeaseholdGlommio => leasehold::spawn(site, Runtime::Glommio),
+        PeerKind::Leasehold => leasehold::spawn(&program_for(site)?, site, Runtime::Tokio),
+        PeerKind::LeaseholdGlommio => leasehold::spawn(&program_for(site)?, site, Runtime::Glommio),
+        PeerKind::LeaseholdBefore => leasehold::spawn(&program_before()?, site, Runtime::Tokio),
         PeerKind::Smbd => smbd::spawn(site),
+        PeerKind::SmbServer => smb_server::spawn(site),
     }
     .with_context(|| format!("starting the server\n{}", log_tail(site)))
+}
+
+/// The server, or one with a fault where the site wants that.
+fn program_for(site: &Site) -> Result<PathBuf> {
+    match site.fault {
+        None => workspace::server_program(),
+        Some(_) => workspace::faulty_server_program(),
+    }
+}
+
+fn program_before() -> Result<PathBuf> {
+    let program = std::env::var_os("LEASEHOLD_BEFORE").map(PathBuf::from);
+    program.context("LEASEHOLD_BEFORE does not name the program of an earlier build")
+}
+
+/// Waits until a server that says nothing accepts connections.
+fn wait_until_accepting(child: &mut Child, site: &Site, name: &str, limit: Duration) -> Result<()> {
+    let deadline = Instant::now() + limit;
+    while TcpStream::connect(site.address).is_err() {
+        if let Some(status) = child.try_wait()? {
+            bail!("{name} ended before it listened ({status})");
+        }
+        if Instant::now() > deadline {
+            child.kill()?;
+            child.wait()?;
+            bail!("{name} doesn't listen on {} after {limit:?}", site.address);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
 }
 
 fn log_tail(site: &Site) -> String {

@@ -4,13 +4,12 @@
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
-use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::{HIDES_UNREADABLE, Purpose, Site};
 use crate::process;
@@ -101,18 +100,7 @@ pub(super) fn spawn(site: &Site) -> Result<Child> {
         .stdout(log.try_clone()?)
         .stderr(log)
         .spawn()?;
-    let deadline = Instant::now() + START_LIMIT;
-    while TcpStream::connect(site.address).is_err() {
-        if let Some(status) = child.try_wait()? {
-            bail!("smbd ended before it listened ({status})");
-        }
-        if Instant::now() > deadline {
-            child.kill()?;
-            child.wait()?;
-            bail!("smbd doesn't listen on {} after {START_LIMIT:?}", site.address);
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    super::wait_until_accepting(&mut child, site, "smbd", START_LIMIT)?;
     Ok(child)
 }
 

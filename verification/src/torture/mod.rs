@@ -124,10 +124,10 @@ pub fn run(options: &Options) -> Result<Totals> {
     let (not_run, to_run): (Vec<_>, Vec<_>) =
         tests.into_iter().partition(|test| ledger.entries.get(test).is_some_and(Entry::is_not_run));
     let mut expected: Results = match options.peer {
-        PeerKind::Leasehold | PeerKind::LeaseholdGlommio => {
+        PeerKind::Leasehold | PeerKind::LeaseholdGlommio | PeerKind::LeaseholdBefore => {
             ledger.entries.iter().map(|(test, entry)| (test.clone(), entry.expected)).collect()
         }
-        PeerKind::Smbd => samba.clone(),
+        PeerKind::Smbd | PeerKind::SmbServer => samba.clone(),
     };
     expected.extend(not_run.iter().map(|test| (test.clone(), Outcome::NotRun)));
 

@@ -606,6 +606,9 @@ impl Shard {
         if !alive {
             self.lose_grant(creating.origin.session, creating.open, turn);
         }
+        if let Some(state) = self.opens.get_mut(&creating.open).and_then(|open| open.settled.take()) {
+            creating.cached = creating.cached.settled(state);
+        }
         let durable = self.durable_of(&creating, object.attributes.kind);
         let created = creating.created(creating.granted(&object.attributes), object.attributes.kind);
         let client = self.sessions.get(&creating.origin.session).and_then(|session| session.client);
@@ -620,9 +623,6 @@ impl Shard {
         open.spelled = (object.name.clone(), object.stream.clone());
         open.link = Link { parent: object.parent, name: object.name.folded() };
         let held = std::mem::take(&mut open.held_breaks);
-        if let Some(state) = open.settled.take() {
-            creating.cached = creating.cached.settled(state);
-        }
         let file_id = open.file_id(creating.open);
         (open.durable, open.created) = (durable, created);
         open.lease_v2 = matches!(creating.cached, Cached::Lease { v2: Some(_), .. });

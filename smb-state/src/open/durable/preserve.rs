@@ -1,11 +1,11 @@
 //! An open whose client is gone (MS-SMB2 3.3.7.1, 3.3.5.6, 3.3.6.2).
 
-use smb_proto::NtStatus;
-
 use super::super::channel_sequence::Ticket;
 use super::super::{Open, State};
+use super::reclaim::Shown;
+use crate::event::Identity;
 use crate::file::FileAsk;
-use crate::ids::{ConnectionId, OpenId, SessionId, TreeId};
+use crate::ids::{ConnectionId, OpenId, SessionId, ShareId, TreeId};
 use crate::message::{Address, Answer, Asker, Message};
 use crate::shard::{Shard, Turn, Wait};
 use crate::storage::Requester;
@@ -15,7 +15,7 @@ impl Shard {
     /// An open's session ends and leaves behind what is durable: keeps the open, or closes it.
     pub(crate) fn leave_open(&mut self, id: OpenId, turn: &mut Turn<'_>) {
         let Some(open) = self.opens.get_mut(&id) else { return };
-        if open.state != State::Ready || open.durable.is_none() {
+        if open.state != State::Ready || open.durable.is_none() || self.shutting_down {
             return self.close_unasked(id, turn);
         }
         open.state = State::Leaving;
@@ -68,6 +68,10 @@ impl Shard {
             session.leaving.insert(id);
         }
         open.leave_session();
+        if self.is_home(id) {
+            // What says that it is lost may be before it in the queue.
+            self.abroad.insert(id, Shown::of(&open));
+        }
         let asker = self.wait(Wait::Preserved(session, id));
         turn.post(Address::Open(id), Message::Preserve { id, open: Box::new(open), asker });
     }
@@ -83,12 +87,19 @@ impl Shard {
     /// An open comes home.
     pub(crate) fn on_preserve(&mut self, id: OpenId, open: Open, asker: Asker, turn: &mut Turn<'_>) {
         let after_ms = open.durable.as_ref().map_or(0, |durable| durable.timeout_ms);
-        let full = self.preserved >= self.limits.preserved_opens_max;
+        let most = self.limits.preserved_opens_max;
+        let owned = open.durable.as_ref().map_or(0, |durable| {
+            let owned = self.preserved_of.entry(durable.owner.clone()).or_default();
+            *owned += 1;
+            *owned
+        });
+        // Nobody has more than half of the places, so that nobody can have all others' opens closed.
+        let full = self.preserved >= most || owned > most.div_ceil(2);
         let lost = self.lost_early.remove(&id);
         self.preserved += 1;
         self.abroad.remove(&id);
         self.opens.insert(id, Open { kept: true, ..open });
-        if full || lost {
+        if full || lost || self.shutting_down {
             self.close_unasked(id, turn);
         } else {
             self.arm(Timer::Scavenger(id), u64::from(after_ms), turn);
@@ -107,9 +118,23 @@ impl Shard {
             Some(State::Preserved) => self.close_unasked(id, turn),
             Some(State::Creating | State::Ready | State::Leaving | State::Reclaiming | State::Closing(_)) => {
             }
-            None => {
+            None if self.abroad.contains_key(&id) => {
                 self.lost_early.insert(id);
             }
+            // It was closed meanwhile.
+            None => {}
+        }
+    }
+
+    fn is_home(&self, id: OpenId) -> bool {
+        id.partition().shard(self.config.shards.max(1)) == self.id
+    }
+
+    /// Closes what is preserved, of one share or all.
+    pub(crate) fn close_preserved(&mut self, share: impl Fn(ShareId) -> bool, turn: &mut Turn<'_>) {
+        let kept = self.opens.iter().filter(|(_, open)| open.kept && share(open.share));
+        for id in kept.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.close_unasked(id, turn);
         }
     }
 
@@ -121,8 +146,16 @@ impl Shard {
     }
 
     /// A preserved open is gone from here.
-    pub(crate) fn preserved_is_gone(&mut self, id: OpenId, turn: &mut Turn<'_>) {
+    pub(crate) fn preserved_is_gone(&mut self, id: OpenId, owner: Option<&Identity>, turn: &mut Turn<'_>) {
         self.preserved = self.preserved.saturating_sub(1);
+        if let Some(owner) = owner
+            && let Some(owned) = self.preserved_of.get_mut(owner)
+        {
+            *owned -= 1;
+            if *owned == 0 {
+                self.preserved_of.remove(owner);
+            }
+        }
         self.disarm(Timer::Scavenger(id), turn);
     }
 }
@@ -134,13 +167,5 @@ impl Open {
         self.break_told = None;
         self.permit = crate::file::permit::Permit::default();
         self.under_permit = crate::file::permit::UnderPermit::default();
-    }
-
-    /// Only its owner may take it up again, or be told of it.
-    pub(crate) fn check_owner(&self, who: &crate::event::Identity) -> Result<(), NtStatus> {
-        match &self.durable {
-            Some(durable) if durable.owner == *who => Ok(()),
-            Some(_) | None => Err(NtStatus::ACCESS_DENIED),
-        }
     }
 }

@@ -4,7 +4,7 @@
 //! reach the session before the open does are dropped there, and said again once the open has arrived.
 
 use smb_proto::command::FileId;
-use smb_proto::command::create::{CreateAction, Response, ResponseFlags};
+use smb_proto::command::create::{CreateAction, CreateOptions, Response, ResponseFlags};
 use smb_proto::command::oplock_break::OplockLevel;
 use smb_proto::create_context::{
     DurableFlags, LeaseFlags, LeaseKey, LeaseV1, LeaseV2 as WireLeaseV2, ResponseContext,
@@ -12,6 +12,7 @@ use smb_proto::create_context::{
 use smb_proto::fscc::name::StreamPath;
 use smb_proto::{Name, NtStatus};
 
+use super::super::channel_sequence::Outstanding;
 use super::super::create::shown_path;
 use super::super::{Open, State};
 use super::{Reconnect, lease_of};
@@ -51,7 +52,7 @@ pub struct Claim {
 pub(crate) struct Returning {
     pub(crate) open: OpenId,
     pub(crate) origin: Origin,
-    cached: Cached,
+    attributes: Option<Attributes>,
 }
 
 impl Shard {
@@ -89,7 +90,7 @@ impl Shard {
             lease: lease_of(request, session.terms.dialect),
             reconnect,
         };
-        let asker = self.wait(Wait::Reclaim(claim.open, origin));
+        let asker = self.wait(Wait::Reclaim(claim.open, origin, execution.request.channel_sequence));
         turn.post(Address::Open(claim.open), Message::Reclaim { claim: Box::new(claim), asker });
         Ok(())
     }
@@ -98,13 +99,15 @@ impl Shard {
     /// waits a moment.
     pub(crate) fn on_reclaim(&mut self, claim: Claim, asker: Asker, turn: &mut Turn<'_>) {
         if self.may_wait(&claim) {
+            // One waits for an open: a client that came back twice is where it came last.
+            self.end_claim(claim.open, turn);
             self.arm(Timer::Claim(claim.open), CLAIM_WAITS_MS, turn);
             self.claims.insert(claim.open, (claim, asker));
             return;
         }
         let found = self.opens.get_mut(&claim.open).filter(|open| open.state == State::Preserved);
         let verdict = found.ok_or(NtStatus::OBJECT_NAME_NOT_FOUND).and_then(|open| {
-            claim.check(open)?;
+            claim.check(&Shown::of(open))?;
             open.state = State::Reclaiming;
             Ok(open.file)
         });
@@ -118,14 +121,16 @@ impl Shard {
         }
     }
 
-    /// Whether the open is this client's as far as can be told, but has a session still. One claim waits for an open.
+    /// Whether the open is this client's as far as can be told, but has a session still.
     fn may_wait(&self, claim: &Claim) -> bool {
-        if self.claims.contains_key(&claim.open) {
-            return false;
-        }
         match self.opens.get(&claim.open) {
-            Some(open) => matches!(open.state, State::Ready | State::Leaving) && claim.check(open).is_ok(),
-            None => self.abroad.contains(&claim.open),
+            Some(open) => match open.state {
+                State::Creating | State::Ready | State::Leaving | State::Reclaiming => {
+                    claim.check(&Shown::of(open)).is_ok()
+                }
+                State::Preserved | State::Closing(_) => false,
+            },
+            None => self.abroad.get(&claim.open).is_some_and(|shown| claim.check(shown).is_ok()),
         }
     }
 
@@ -140,6 +145,7 @@ impl Shard {
     /// An open that may have been taken up again elsewhere is closed.
     pub(crate) fn open_is_gone_abroad(&mut self, id: OpenId, turn: &mut Turn<'_>) {
         self.abroad.remove(&id);
+        self.lost_early.remove(&id);
         self.end_claim(id, turn);
     }
 
@@ -157,14 +163,14 @@ impl Shard {
     ) {
         let reclaiming = self.opens.get(&id).is_some_and(|open| open.state == State::Reclaiming);
         match answer {
-            Answer::Opened { cached, .. } if reclaiming => {
-                self.preserved_is_gone(id, turn);
+            Answer::Granted if reclaiming => {
                 if let Some(mut open) = self.opens.remove(&id) {
+                    self.preserved_is_gone(id, open.durable.as_ref().map(|durable| &durable.owner), turn);
                     open.kept = false;
                     if asker.shard != self.id {
-                        self.abroad.insert(id);
+                        self.abroad.insert(id, Shown::of(&open));
                     }
-                    turn.answer(asker, Answer::Reclaimed { open: Box::new(open), cached });
+                    turn.answer(asker, Answer::Reclaimed { open: Box::new(open) });
                 }
             }
             _ => {
@@ -173,6 +179,7 @@ impl Shard {
                     open.state = State::Preserved;
                     self.close_unasked(id, turn);
                 }
+                self.end_claim(id, turn);
                 turn.answer(asker, Answer::Refused(NtStatus::OBJECT_NAME_NOT_FOUND));
             }
         }
@@ -183,9 +190,14 @@ impl Shard {
         clippy::wildcard_enum_match_arm,
         reason = "an answer to another question is a bug, whichever it is"
     )]
-    pub(crate) fn on_reclaimed(&mut self, id: OpenId, origin: Origin, answer: Answer, turn: &mut Turn<'_>) {
-        let (mut open, cached) = match answer {
-            Answer::Reclaimed { open, cached } => (*open, cached),
+    pub(crate) fn on_reclaimed(
+        &mut self,
+        (id, origin, sequence): (OpenId, Origin, u16),
+        answer: Answer,
+        turn: &mut Turn<'_>,
+    ) {
+        let mut open = match answer {
+            Answer::Reclaimed { open } => *open,
             Answer::Refused(status) => return self.refuse_create(origin, status, turn),
             _ => return self.refuse_create(origin, NtStatus::INTERNAL_ERROR, turn),
         };
@@ -201,6 +213,8 @@ impl Shard {
         open.volatile = self.open_ids.issue();
         open.state = State::Creating;
         open.granted = true;
+        // Nothing is under way; its client counts from where it says.
+        open.outstanding = Outstanding::new(sequence);
         let (handle, requester) = (open.handle, open.requester(&origin));
         if let (Some(client), Some(created)) =
             (open.client, open.created.filter(|created| created.replayable))
@@ -209,52 +223,69 @@ impl Shard {
             turn.post(Address::Client(client), Message::AskClient(ask, self.nobody()));
         }
         self.opens.insert(id, open);
-        let returning = Returning { open: id, origin, cached };
+        let returning = Returning { open: id, origin, attributes: None };
         self.submit(requester, StorageOp::Attributes { handle }, Wait::Returning(returning), turn);
     }
 
-    /// Storage knows its attributes: the client is answered.
+    /// Storage told the attributes. What the open caches the file tells last: breaks that came before are in that, and later ones
+    /// come after the answer.
     #[expect(
         clippy::wildcard_enum_match_arm,
         reason = "an answer to another question is a bug, whichever it is"
     )]
-    pub(crate) fn on_returned(&mut self, returning: Returning, reply: StorageReply, turn: &mut Turn<'_>) {
-        let Returning { open: id, origin, cached } = returning;
+    pub(crate) fn on_returning(&mut self, returning: Returning, reply: StorageReply, turn: &mut Turn<'_>) {
+        let Some(file) = self.opens.get(&returning.open).map(|open| open.file) else { return };
+        let attributes = match reply {
+            StorageReply::Attributes(attributes) => Some(attributes),
+            StorageReply::Failed(status) => return self.fail_return(&returning, status, turn),
+            _ => return self.fail_return(&returning, NtStatus::INTERNAL_ERROR, turn),
+        };
+        let ask = FileAsk::Cached { open: returning.open };
+        let asker = self.wait(Wait::Returning(Returning { attributes, ..returning }));
+        turn.post(Address::File(file), Message::AskFile(ask, asker));
+    }
+
+    /// The file told what the open caches: the client is answered.
+    pub(crate) fn on_returned(&mut self, returning: Returning, answer: &Answer, turn: &mut Turn<'_>) {
+        let Returning { open: id, origin, .. } = returning;
         let Some(session) = self.sessions.get(&origin.session) else { return };
-        let ends = session.is_ending().then(|| session.leaves());
-        let tree_ends = session.tree_is_gone(origin.tree);
-        let Some(open) = self.opens.get_mut(&id) else { return };
-        open.state = State::Ready;
-        let held = std::mem::take(&mut open.held_breaks);
-        if let Some(leaves) = ends {
+        if session.is_ending() {
+            let leaves = session.leaves();
             self.refuse_create(origin, NtStatus::USER_SESSION_DELETED, turn);
+            if let Some(open) = self.opens.get_mut(&id) {
+                open.state = State::Ready;
+            }
             return match leaves {
                 Leaves::DurableOpens => self.leave_open(id, turn),
                 Leaves::Nothing => self.close_unasked(id, turn),
             };
         }
-        if tree_ends {
-            self.refuse_create(origin, NtStatus::NETWORK_NAME_DELETED, turn);
-            return self.close_unasked(id, turn);
+        if session.tree_is_gone(origin.tree) {
+            return self.fail_return(&returning, NtStatus::NETWORK_NAME_DELETED, turn);
         }
-        let attributes = match reply {
-            StorageReply::Attributes(attributes) => attributes,
-            StorageReply::Failed(status) => {
-                self.refuse_create(origin, status, turn);
-                return self.close_unasked(id, turn);
-            }
-            _ => {
-                self.refuse_create(origin, NtStatus::INTERNAL_ERROR, turn);
-                return self.close_unasked(id, turn);
-            }
+        let (Answer::Opened { cached, .. }, Some(attributes)) = (answer, returning.attributes) else {
+            return self.fail_return(&returning, NtStatus::INTERNAL_ERROR, turn);
         };
+        let Some(open) = self.opens.get_mut(&id) else { return };
+        open.state = State::Ready;
+        // The answer tells of them, or the file says them again.
+        (open.held_breaks, open.settled) = (Vec::new(), None);
         let (file, file_id, key) = (open.file, open.file_id(id), open.lease);
-        let contexts = lease_context(key, cached).into_iter().collect();
-        let response = response(file_id, CreateAction::OPENED, cached, contexts, &attributes);
+        let contexts = lease_context(key, *cached).into_iter().collect();
+        let response = response(file_id, CreateAction::OPENED, *cached, contexts, &attributes);
         finish_create(origin, file_id, response, turn);
+        turn.post(Address::File(file), Message::AskFile(FileAsk::SayAgain { open: id }, self.nobody()));
+    }
+
+    /// The open can't be had after all, and goes. Breaks that came meanwhile concern others under its lease.
+    fn fail_return(&mut self, returning: &Returning, status: NtStatus, turn: &mut Turn<'_>) {
+        let Returning { open: id, origin, .. } = *returning;
+        self.refuse_create(origin, status, turn);
+        let Some(open) = self.opens.get_mut(&id) else { return };
+        open.state = State::Ready;
+        let held = std::mem::take(&mut open.held_breaks);
+        self.close_unasked(id, turn);
         self.tell_held_breaks(origin.session, held, turn);
-        let ask = FileAsk::SayAgain { open: id };
-        turn.post(Address::File(file), Message::AskFile(ask, self.nobody()));
     }
 
     pub(crate) fn refuse_create(&self, origin: Origin, status: NtStatus, turn: &mut Turn<'_>) {
@@ -312,30 +343,54 @@ pub(crate) fn lease_context(key: Option<LeaseKey>, cached: Cached) -> Option<Res
     })
 }
 
+/// What an open has that a claim must show.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Shown {
+    owner: Option<Identity>,
+    client: Option<[u8; 16]>,
+    create_guid: [u8; 16],
+    lease: Option<(LeaseKey, bool)>,
+    /// The path that a client under a lease must name, folded; not so where the file is deleted at its close.
+    path: Option<Name>,
+    share: ShareId,
+}
+
+impl Shown {
+    pub(crate) fn of(open: &Open) -> Self {
+        let named = open.lease.is_some() && !open.options.contains(CreateOptions::DELETE_ON_CLOSE);
+        Self {
+            owner: open.durable.as_ref().map(|durable| durable.owner.clone()),
+            client: open.client,
+            // An open without a CreateGuid has NULL, which a client may send (wire).
+            create_guid: open.created.map_or([0; 16], |created| created.guid),
+            lease: open.lease.map(|key| (key, open.lease_v2)),
+            path: named.then(|| open.path.folded()),
+            share: open.share,
+        }
+    }
+}
+
 impl Claim {
     /// All that 3.3.5.9.7 and 3.3.5.9.12 compare (S43). That it still holds H is the file's to say. What is not found comes before
     /// what is wrong with the name, as 3.3.5.9.12 has it; 3.3.5.9.7 has it the other way, but no server is known to (wire).
-    fn check(&self, open: &Open) -> Result<(), NtStatus> {
+    fn check(&self, open: &Shown) -> Result<(), NtStatus> {
         let not_found = NtStatus::OBJECT_NAME_NOT_FOUND;
-        let is_leased = open.lease.is_some();
-        if is_leased && open.client != self.client || open.lease.map(|key| (key, open.lease_v2)) != self.lease
-        {
+        if open.lease.is_some() && open.client != self.client || open.lease != self.lease {
             return Err(not_found);
         }
         let persistent = match self.reconnect {
             Reconnect::V1(_) => false,
-            // An open without a CreateGuid has NULL, which a client may send (wire).
-            Reconnect::V2(wish)
-                if open.created.map_or([0; 16], |created| created.guid) == wish.create_guid =>
-            {
+            Reconnect::V2(wish) if open.create_guid == wish.create_guid => {
                 wish.flags.contains(DurableFlags::PERSISTENT)
             }
             Reconnect::V2(_) => return Err(not_found),
         };
-        if is_leased && self.path.as_ref() != Some(&open.path.folded()) || persistent {
+        if open.path.is_some() && open.path != self.path || persistent {
             return Err(NtStatus::INVALID_PARAMETER);
         }
-        open.check_owner(&self.who)?;
+        if open.owner.as_ref() != Some(&self.who) {
+            return Err(NtStatus::ACCESS_DENIED);
+        }
         // The specification does not look at the share. Another one may let its users do less.
         if open.share == self.share { Ok(()) } else { Err(not_found) }
     }

@@ -17,11 +17,10 @@ use super::super::State;
 use super::Wish;
 use super::reclaim::{finish_create, lease_context, response};
 use crate::file::FileAsk;
-use crate::file::caching::Cached;
 use crate::ids::{OpenId, SessionId};
 use crate::message::{Address, Answer, ClientAsk, KnownCreate, Message, Origin};
 use crate::shard::{Shard, Turn, Wait};
-use crate::storage::{StorageOp, StorageReply};
+use crate::storage::{Attributes, StorageOp, StorageReply};
 
 /// A CREATE that is answered from the open that it made before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,7 +28,7 @@ pub(crate) struct Replaying {
     pub(crate) open: OpenId,
     pub(crate) origin: Origin,
     wish: Wish,
-    cached: Option<Cached>,
+    attributes: Option<Attributes>,
 }
 
 /// What becomes of a CREATE whose CreateGuid is known.
@@ -77,46 +76,57 @@ impl Shard {
         }
     }
 
-    /// Answers a CREATE from the open that it made before.
+    /// Answers a CREATE from the open that it made before. What the open caches the file tells last: breaks that came before are in
+    /// that, and are said again, since the client did not know what they were about.
     pub(crate) fn replay_create(&mut self, id: OpenId, origin: Origin, wish: Wish, turn: &mut Turn<'_>) {
         let Some(open) = self.opens.get_mut(&id) else { return };
         open.outstanding.begin(origin.ticket);
-        let file = open.file;
-        let replaying = Replaying { open: id, origin, wish, cached: None };
-        let asker = self.wait(Wait::Replay(replaying));
-        turn.post(Address::File(file), Message::AskFile(FileAsk::Cached { open: id }, asker));
-    }
-
-    /// The file told what the open caches.
-    pub(crate) fn on_replay_cached(
-        &mut self,
-        mut replaying: Replaying,
-        answer: &Answer,
-        turn: &mut Turn<'_>,
-    ) {
-        let Some(open) = self.opens.get(&replaying.open) else { return };
-        let (handle, requester) = (open.handle, open.requester(&replaying.origin));
-        if let Answer::Opened { cached, .. } = answer {
-            replaying.cached = Some(*cached);
-        }
+        let (handle, requester) = (open.handle, open.requester(&origin));
+        let replaying = Replaying { open: id, origin, wish, attributes: None };
         self.submit(requester, StorageOp::Attributes { handle }, Wait::Replay(replaying), turn);
     }
 
-    /// Storage knows the attributes: the client is answered.
-    pub(crate) fn on_replayed(&mut self, replaying: Replaying, reply: StorageReply, turn: &mut Turn<'_>) {
-        let Replaying { open: id, origin, wish, cached } = replaying;
-        let Some(open) = self.opens.get(&id) else { return };
-        match (reply, cached, open.created) {
-            (StorageReply::Attributes(attributes), Some(cached), Some(created)) => {
-                let file_id = open.file_id(id);
-                let mut contexts: Vec<ResponseContext> =
-                    lease_context(open.lease, cached).into_iter().collect();
-                contexts.extend(wish.response(open.durable.as_ref()));
-                let response = response(file_id, created.action, cached, contexts, &attributes);
-                finish_create(origin, file_id, response, turn);
+    /// Storage told the attributes.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "an answer to another question is a bug, whichever it is"
+    )]
+    pub(crate) fn on_replay_attributes(
+        &mut self,
+        replaying: Replaying,
+        reply: StorageReply,
+        turn: &mut Turn<'_>,
+    ) {
+        let Replaying { open: id, origin, .. } = replaying;
+        let status = match reply {
+            StorageReply::Attributes(attributes) => {
+                let Some(open) = self.opens.get(&id) else { return };
+                let file = open.file;
+                let asker = self.wait(Wait::Replay(Replaying { attributes: Some(attributes), ..replaying }));
+                return turn.post(Address::File(file), Message::AskFile(FileAsk::Cached { open: id }, asker));
             }
-            (StorageReply::Failed(status), ..) => self.refuse_create(origin, status, turn),
-            (..) => self.refuse_create(origin, NtStatus::FILE_CLOSED, turn),
+            StorageReply::Failed(status) => status,
+            _ => NtStatus::INTERNAL_ERROR,
+        };
+        self.refuse_create(origin, status, turn);
+        self.outstanding_done(id, origin.ticket, turn);
+    }
+
+    /// The file told what the open caches: the client is answered.
+    pub(crate) fn on_replayed(&mut self, replaying: Replaying, answer: &Answer, turn: &mut Turn<'_>) {
+        let Replaying { open: id, origin, wish, attributes } = replaying;
+        let Some(open) = self.opens.get(&id) else { return };
+        if let (Some(attributes), Answer::Opened { cached, .. }, Some(created)) =
+            (attributes, answer, open.created)
+        {
+            let (file, file_id) = (open.file, open.file_id(id));
+            let mut contexts: Vec<ResponseContext> = lease_context(open.lease, *cached).into_iter().collect();
+            contexts.extend(wish.response(open.durable.as_ref()));
+            let response = response(file_id, created.action, *cached, contexts, &attributes);
+            finish_create(origin, file_id, response, turn);
+            turn.post(Address::File(file), Message::AskFile(FileAsk::SayAgain { open: id }, self.nobody()));
+        } else {
+            self.refuse_create(origin, NtStatus::FILE_CLOSED, turn);
         }
         self.outstanding_done(id, origin.ticket, turn);
     }

@@ -45,7 +45,7 @@ pub(super) struct Net {
     /// Handles of the directory.
     directories: Vec<u64>,
     next_handle: u64,
-    file: u64,
+    pub(super) file: u64,
     /// Clients encrypt.
     sealed: bool,
     /// Whom clients prove to be.
@@ -141,7 +141,7 @@ impl Net {
         self.step(shard, Event::Completed { token, reply })
     }
 
-    fn fail(&mut self, status: NtStatus) -> Actions {
+    pub(super) fn fail(&mut self, status: NtStatus) -> Actions {
         let (shard, token, _) = self.asked.pop_front().expect("something to answer");
         self.step(shard, Event::Completed { token, reply: StorageReply::Failed(status) })
     }

@@ -350,13 +350,23 @@ fn a_client_may_be_back_before_anybody_noticed_that_it_was_gone() {
         let (file_id, ..) = opened(&net.ask(&mut party, durable_v2()));
         let mut again = net.client(shard, 2, 1);
         net.send(&mut again, reconnect_v2(file_id, GUID));
-        // Only one waits, and only who may have it.
+        // Only who may have it waits, and where it came last.
         let mut third = net.client(0, 3, 1);
-        for back in [reconnect_v2(file_id, GUID), reconnect_v2(file_id, [0; 16])] {
-            let actions = net.ask(&mut third, back);
-            assert_eq!(statuses(&actions, &third), [NtStatus::OBJECT_NAME_NOT_FOUND]);
-        }
+        let actions = net.ask(&mut third, reconnect_v2(file_id, [0; 16]));
+        assert_eq!(statuses(&actions, &third), [NtStatus::OBJECT_NAME_NOT_FOUND]);
+        let mut late = net.client(shard, 5, 1);
+        let actions = net.send(&mut late, reconnect_v2(file_id, GUID));
+        assert_eq!(statuses(&actions, &again), [NtStatus::OBJECT_NAME_NOT_FOUND]);
+        net.lose(&again);
+        let again = late;
         let (file_id, ..) = opened(&net.lose(&party));
+        // Nor is anybody else let wait while it is elsewhere.
+        net.who = Identity::User { name: "mallory".into(), number: 1001 };
+        let mut mallory = net.client(0, 6, 1);
+        net.who = user();
+        let actions = net.ask(&mut mallory, reconnect_v2(file_id, GUID));
+        assert_eq!(statuses(&actions, &mallory).len(), 1);
+        net.lose(&mallory);
         // Once more, from where it is now.
         net.send(&mut third, reconnect_v2(file_id, GUID));
         let (file_id, ..) = opened(&net.lose(&again));
@@ -560,4 +570,127 @@ fn what_is_preserved_below_a_directory_gives_way_to_its_rename_and_what_is_used_
         net.lose(&user);
         net.lose(&renamer);
     });
+}
+
+#[test]
+fn a_replayed_create_tells_of_the_break_that_its_client_did_not_understand() {
+    let mut net = Net::new();
+    let (mut party, mut other) = (net.client(0, 1, 1), net.client(0, 2, 2));
+    let (file_id, ..) = opened(&net.ask(&mut party, durable_v2()));
+    // The answer is lost, as far as the client knows. The break comes for an open that it never heard of.
+    assert_eq!(notifications(&net.ask(&mut other, plain())).len(), 1);
+    let actions = net.again(&mut party, durable_v2(), true);
+    assert_eq!(opened(&actions).0, file_id);
+    let answered = actions.iter().position(|action| matches!(action, Action::Output(_, Output::Respond(_))));
+    let told = actions.iter().position(|action| matches!(action, Action::Output(_, Output::Notify(_))));
+    assert!(answered.is_some() && answered < told, "{actions:?}");
+    net.lose(&party);
+    net.end(&[other]);
+}
+
+#[test]
+fn an_open_that_is_taken_up_again_tells_what_its_lease_has_kept() {
+    let lease = || {
+        RequestContext::Lease(LeaseV1 {
+            key: KEY,
+            state: LeaseState::READ_HANDLE_WRITE,
+            flags: LeaseFlags::EMPTY,
+        })
+    };
+    let v1 = |command| with(command, vec![RequestContext::DurableHandleRequest]);
+    let mut net = Net::new();
+    let mut party = net.client(0, 1, 1);
+    let (first, ..) = opened(&net.ask(&mut party, v1(with_lease(LeaseState::READ_HANDLE_WRITE))));
+    let (second, ..) = opened(&net.ask(&mut party, v1(with_lease(LeaseState::READ_HANDLE_WRITE))));
+    net.lose(&party);
+    let (mut again, mut other) = (net.client(0, 2, 1), net.client(0, 3, 2));
+    opened(&net.ask(&mut again, reconnect_of(first, lease())));
+    // While the second one is on its way back, W is broken and given up.
+    net.send(&mut again, reconnect_of(second, lease()));
+    let attributes = net.asked.pop_front().unwrap();
+    let actions = net.ask(&mut other, plain());
+    assert_eq!(statuses(&actions, &other), [NtStatus::PENDING]);
+    net.ask(&mut again, acknowledge_lease(LeaseState::READ_HANDLE));
+    net.asked.push_back(attributes);
+    let (_, _, state) = opened(&net.run());
+    assert_eq!(state, LeaseState::READ_HANDLE);
+    net.lose(&again);
+    net.scavenge();
+    net.end(&[other]);
+}
+
+#[test]
+fn an_open_that_fails_to_come_back_leaves_the_break_of_its_lease_to_the_others() {
+    let lease = || {
+        RequestContext::Lease(LeaseV1 { key: KEY, state: LeaseState::READ_HANDLE, flags: LeaseFlags::EMPTY })
+    };
+    let v1 = |command| with(command, vec![RequestContext::DurableHandleRequest]);
+    let mut net = Net::new();
+    let mut party = net.client(0, 1, 1);
+    let (first, ..) = opened(&net.ask(&mut party, v1(with_lease(LeaseState::READ_HANDLE))));
+    let (second, ..) = opened(&net.ask(&mut party, v1(with_lease(LeaseState::READ_HANDLE))));
+    net.lose(&party);
+    let (mut again, mut other) = (net.client(0, 2, 1), net.client(0, 3, 2));
+    opened(&net.ask(&mut again, reconnect_of(first, lease())));
+    net.send(&mut again, reconnect_of(second, lease()));
+    let attributes = net.asked.pop_front().unwrap();
+    assert_eq!(
+        notifications(&net.ask(&mut other, but(plain(), DATA, 0))),
+        [],
+        "an answer that tells of the lease is due"
+    );
+    net.asked.push_front(attributes);
+    let actions = net.fail(NtStatus::IO_DEVICE_ERROR);
+    assert_eq!(notifications(&actions).len(), 1);
+    net.lose(&again);
+    net.scavenge();
+    net.end(&[other]);
+}
+
+#[test]
+fn the_operator_ends_what_is_preserved_too() {
+    use crate::event::Admin;
+    type End = fn(&Party) -> Admin;
+    let ends: [End; 3] =
+        [|_| Admin::Shutdown, |_| Admin::EndShare(ShareId(1)), |_| Admin::Shares(Vec::new())];
+    for end in ends {
+        let mut net = Net::new();
+        let mut party = net.client(0, 1, 1);
+        opened(&net.ask(&mut party, durable_v1()));
+        net.lose(&party);
+        net.step(ShardId(0), Event::Admin(end(&party)));
+        net.run();
+        net.end(&[]);
+    }
+    // And what is on its way out.
+    let mut net = Net::new();
+    let mut party = net.client(0, 1, 1);
+    let (file_id, ..) = opened(&net.ask(&mut party, durable_v1()));
+    net.send(&mut party, read_request(file_id));
+    net.step(ShardId(0), Event::Disconnected { connection: party.connection });
+    net.step(ShardId(0), Event::Admin(Admin::EndSession(party.session)));
+    net.run();
+    net.end(&[]);
+}
+
+#[test]
+fn nobody_has_more_than_half_of_the_places() {
+    let mut limits = config().limits;
+    limits.preserved_opens_max = 3;
+    let mut net = Net::with(Config { limits, ..config() });
+    for number in 1..=3 {
+        let mut party = net.client(0, number, 1);
+        net.file = 10 + number;
+        opened(&net.ask(&mut party, durable_v1()));
+        net.lose(&party);
+    }
+    assert_eq!(net.preserved(), 2);
+    net.who = Identity::User { name: "bob".into(), number: 1001 };
+    let mut party = net.client(0, 4, 1);
+    net.file = 20;
+    opened(&net.ask(&mut party, durable_v1()));
+    net.lose(&party);
+    assert_eq!(net.preserved(), 3);
+    net.scavenge();
+    net.end(&[]);
 }
