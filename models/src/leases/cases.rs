@@ -138,6 +138,15 @@ pub(super) const CASES: &[Case] = &[
         &[Ignores, Obeys],
     ),
     case(
+        "two shards: opened and read in one frame",
+        2,
+        &[
+            &[OpenAndRead(0, Shared, LeaseV2(RWH)), Write(0), Close(0)],
+            &[OpenAndRead(0, Shared, LeaseV2(RWH)), Write(0), Close(0)],
+        ],
+        &[Obeys, Obeys],
+    ),
+    case(
         "leases: one writes in its cache, the other reads",
         1,
         &[
@@ -311,15 +320,6 @@ pub(super) const CASES: &[Case] = &[
             &[Open(0, Shared, Nothing), Write(0)],
         ],
         &[Obeys, Obeys, Obeys],
-    )),
-    deep(case(
-        "two shards: opened and read in one frame",
-        2,
-        &[
-            &[OpenAndRead(0, Shared, LeaseV2(RWH)), Write(0), Close(0)],
-            &[OpenAndRead(0, Shared, LeaseV2(RWH)), Write(0), Close(0)],
-        ],
-        &[Obeys, Obeys],
     )),
     deep(case(
         "two shards: three kinds",
