@@ -7,6 +7,7 @@
 pub mod bench;
 pub mod client;
 pub mod count;
+pub mod cuts;
 pub mod fuzz;
 pub mod hostile;
 pub mod install;

@@ -7,7 +7,9 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use verification::peer::{Fault, PeerKind, Runtime};
 use verification::report::Totals;
-use verification::{bench, count, fuzz, hostile, install, interop, kernel_client, storm, torture, workspace};
+use verification::{
+    bench, count, cuts, fuzz, hostile, install, interop, kernel_client, storm, torture, workspace,
+};
 
 /// Tests the server with the clients and the test suite that others wrote, and compares its speed with smbd's.
 #[derive(Parser)]
@@ -115,6 +117,18 @@ enum Command {
         /// Run only checks whose name contains one of these
         #[arg(long, value_name = "TEXT", num_args = 1..)]
         filter: Vec<String>,
+        /// What drives leasehold
+        #[arg(long, value_enum, value_name = "RUNTIME")]
+        runtime: Option<Runtime>,
+    },
+    /// Cut connections under clients that come back for their durable opens
+    Cuts {
+        /// How often
+        #[arg(long, default_value_t = 200)]
+        count: usize,
+        /// Where the random parts start
+        #[arg(long)]
+        seed: Option<u64>,
         /// What drives leasehold
         #[arg(long, value_enum, value_name = "RUNTIME")]
         runtime: Option<Runtime>,
@@ -241,6 +255,11 @@ fn run(command: Command) -> Result<Option<Totals>> {
             peer.prepare()?;
             hostile::run(peer, &filter).map(Some)
         }
+        Command::Cuts { count, seed, runtime } => {
+            let peer = PeerKind::Leasehold.on(runtime);
+            peer.prepare()?;
+            cuts::run(&cuts::Options { peer, count, seed }).map(Some)
+        }
         Command::Storm { minutes: duration, seed, clients, runtime, fault, keep, unproven } => {
             let peer = PeerKind::Leasehold.on(runtime);
             peer.prepare()?;
@@ -277,6 +296,9 @@ fn test_everything(workers: usize) -> Totals {
     totals.stage("instruction counts", || count::run(&[], false));
     totals.stage("bad input", fuzz::replay);
     totals.stage("hostile peers", || hostile::run(PeerKind::Leasehold, &[]));
+    totals.stage("cut connections", || {
+        cuts::run(&cuts::Options { peer: PeerKind::Leasehold, count: 100, seed: Some(1) })
+    });
     totals.stage("interoperability", || interop::run(PeerKind::Leasehold, &[]));
     totals.stage("storm", || storm::run_short(PeerKind::Leasehold, Duration::from_secs(20)));
     totals.stage("smbtorture", || torture::run(&torture::Options::all(PeerKind::Leasehold, workers)));
