@@ -394,10 +394,10 @@ impl<H: Host> Connection<H> {
             return Poll::Ready(Ok(()));
         }
         SCRATCH_BUFFER.with_borrow_mut(|scratch| {
-            let limit = match (self.authenticated(), self.large) {
-                (false, _) => SCRATCH_UNAUTHENTICATED,
-                (true, false) => SCRATCH,
-                (true, true) => SCRATCH_LARGE,
+            let limit = match self.authenticated() {
+                false => SCRATCH_UNAUTHENTICATED,
+                true if self.large && !self.framer.in_frame() => SCRATCH_LARGE,
+                true => SCRATCH,
             };
             let length = match ready!(self.stream.poll_read(context, &mut scratch[..limit])) {
                 Ok(0) => return Poll::Ready(Err(Ending::Peer)),

@@ -48,10 +48,11 @@ fn class_for(capacity: usize) -> Option<(usize, usize)> {
     if capacity < SMALLEST { None } else { SIZES.into_iter().enumerate().find(|(_, size)| *size >= capacity) }
 }
 
-/// The class that a buffer belongs to: it has its capacity, and less than twice of it.
+/// The class that a buffer belongs to: it has its capacity, and less than that of the next.
 fn class_of(capacity: usize) -> Option<usize> {
-    let (class, size) = SIZES.into_iter().enumerate().rfind(|(_, size)| *size <= capacity)?;
-    (capacity < size.saturating_mul(2)).then_some(class)
+    let smallest = capacity.checked_sub(EXTRA)?.checked_div(SMALLEST)?;
+    let class = usize::try_from(smallest.checked_ilog2()?).ok()?;
+    (class < CLASSES).then_some(class)
 }
 
 /// Whether a buffer of this capacity is worth giving back.
@@ -107,6 +108,14 @@ mod tests {
         give_back(second);
         let again = [take(90_000), take(100_000)];
         assert_eq!(again.each_ref().map(|buffer| buffer.as_ptr()), [places[1], places[0]]);
+    }
+
+    #[test]
+    fn buffers_belong_to_the_class_that_they_are_made_for() {
+        for (class, size) in SIZES.into_iter().enumerate() {
+            assert_eq!((class_for(size), class_of(size)), (Some((class, size)), Some(class)));
+            assert_eq!(class_of(size - 1), class.checked_sub(1));
+        }
     }
 
     #[test]

@@ -164,6 +164,14 @@ impl Inode {
         openat(rustix::fs::CWD, self.path(), flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())
     }
 
+    /// A descriptor that is open for data, if there is one: the way to extended attributes that is shorter than the path.
+    pub(super) fn data_fd(&self) -> Option<BorrowedFd<'_>> {
+        if self.pin_has_data {
+            return Some(self.pin.as_fd());
+        }
+        self.writer.get().or_else(|| self.reader.get()).map(|fd| fd.as_fd())
+    }
+
     fn check_regular(&self) -> Outcome<()> {
         // Opening a FIFO waits and opening a device does things.
         match self.stat()?.file_type {

@@ -4,7 +4,7 @@
 //! Whether a directory is as it was is told by its modification and change time. Two doubts remain: a file system
 //! may give two changes the same time, and a local change can fall between this driver's change and its look at the new
 //! time. An index with such a doubt still serves, but is made anew after a while; how soon depends on how long making
-//! it takes, so that not more than a twentieth of the time is spent so. A name that is found is always verified by
+//! indexes takes, so that not more than a twentieth of the time is spent so, over all directories. A name that is found is always verified by
 //! opening it, so that only a name that a local program created in that very moment is missed, and for a moment only.
 
 use std::collections::HashMap;
@@ -33,6 +33,8 @@ const TICK: Duration = Duration::from_millis(20);
 const COARSE_TICK: Duration = Duration::from_secs(2);
 /// An index in doubt is made anew not sooner than this.
 const DOUBT_MIN: Duration = Duration::from_millis(100);
+/// Between making indexes anew that are in doubt there is this many times the time that it takes.
+const DOUBT_SHARE: u32 = 20;
 /// What an entry takes besides its name.
 const ENTRY_OVERHEAD: usize = 64;
 /// What a directory takes besides its entries.
@@ -87,6 +89,8 @@ pub(super) struct IndexCache {
     clock: AtomicU64,
     bytes_max: usize,
     hasher: RandomState,
+    /// When the next index may be made anew only because it is in doubt.
+    doubts_from: Mutex<Option<Instant>>,
     /// Directories read in whole, for tests of how rarely that happens.
     scans: AtomicU64,
 }
@@ -110,6 +114,7 @@ impl IndexCache {
             clock: AtomicU64::new(0),
             bytes_max,
             hasher: RandomState::new(),
+            doubts_from: Mutex::new(None),
             scans: AtomicU64::new(0),
         }
     }
@@ -150,6 +155,16 @@ impl IndexCache {
         held.find(units, place)
     }
 
+    /// Whether there is time to make an index anew that may be right.
+    fn may_doubt(&self) -> bool {
+        lock(&self.doubts_from).is_none_or(|from| from <= Instant::now())
+    }
+
+    /// Making an index anew took that long.
+    fn doubted(&self, took: Duration) {
+        *lock(&self.doubts_from) = Some(Instant::now() + took * DOUBT_SHARE);
+    }
+
     /// Drops indexes, least recently used first, until the rest fits; the one of `keep` stays.
     fn shrink(&self, keep: &Slot) {
         let mut slots = lock(&self.slots);
@@ -180,8 +195,9 @@ impl Held<'_> {
             self.refresh(place, true)?;
             return Ok(self.candidate(&wanted));
         }
-        if self.index.as_ref().is_some_and(Index::is_overdue) {
+        if self.index.as_ref().is_some_and(Index::is_overdue) && self.cache.may_doubt() {
             self.refresh(place, true)?;
+            self.cache.doubted(self.index.as_ref().map_or(Duration::ZERO, |index| index.took));
             return Ok(self.candidate(&wanted));
         }
         Ok(None)
@@ -287,7 +303,7 @@ fn is_recent(stamp: Stamp) -> bool {
 
 impl Index {
     fn is_overdue(&self) -> bool {
-        self.in_doubt && self.made.elapsed() > (self.took * 20).max(DOUBT_MIN)
+        self.in_doubt && self.made.elapsed() > (self.took * DOUBT_SHARE).max(DOUBT_MIN)
     }
 
     fn add(&mut self, hasher: &RandomState, name: &CStr) {

@@ -92,7 +92,11 @@ impl Record {
     /// The record of an inode; an empty one if there is none.
     pub(super) fn of(inode: &Inode) -> Result<Self, Errno> {
         let mut buffer = [0; LENGTH + 1];
-        Ok(match rustix::fs::getxattr(inode.path(), NAME, &mut buffer[..]) {
+        let got = match inode.data_fd() {
+            Some(fd) => rustix::fs::fgetxattr(fd, NAME, &mut buffer[..]),
+            None => rustix::fs::getxattr(inode.path(), NAME, &mut buffer[..]),
+        };
+        Ok(match got {
             Ok(length) => buffer.get(..length).and_then(Self::parse).unwrap_or_default(),
             Err(_) => Self::default(),
         })
@@ -112,7 +116,11 @@ impl Record {
         if after == before {
             return Ok(());
         }
-        match xattr::set(inode.path(), NAME, &after.emit()) {
+        let set = match inode.data_fd() {
+            Some(fd) => xattr::set_through(fd, NAME, &after.emit()),
+            None => xattr::set(inode.path(), NAME, &after.emit()),
+        };
+        match set {
             // Where attributes cannot be kept, what depends on them is not kept: caps say so.
             Err(Errno::OPNOTSUPP) => Ok(()),
             result => result,

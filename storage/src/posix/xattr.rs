@@ -1,11 +1,13 @@
 //! Extended attributes of the file system, in which everything is kept that POSIX has no place for.
 
 use std::ffi::CStr;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use rustix::buffer::spare_capacity;
 use rustix::fs::{
-    XattrFlags, getxattr, getxattr_query, lgetxattr, listxattr, listxattr_query, removexattr, setxattr,
+    XattrFlags, fsetxattr, getxattr, getxattr_query, lgetxattr, listxattr, listxattr_query, removexattr,
+    setxattr,
 };
 use rustix::io::Errno;
 
@@ -42,8 +44,17 @@ pub(super) fn get_short<'b>(path: &Path, name: &CStr, buffer: &'b mut [u8]) -> O
 
 /// Sets an attribute.
 pub(super) fn set(path: &CStr, name: &CStr, value: &[u8]) -> Result<(), Errno> {
-    match setxattr(path, name, value, XattrFlags::empty()) {
-        // What the kernel refuses for its size and what the file system has no room for are the same to a client.
+    no_room(setxattr(path, name, value, XattrFlags::empty()))
+}
+
+/// Sets an attribute of what is open.
+pub(super) fn set_through(fd: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> Result<(), Errno> {
+    no_room(fsetxattr(fd, name, value, XattrFlags::empty()))
+}
+
+/// What the kernel refuses for its size and what the file system has no room for are the same to a client.
+fn no_room(result: Result<(), Errno>) -> Result<(), Errno> {
+    match result {
         Err(Errno::TOOBIG | Errno::RANGE) => Err(Errno::NOSPC),
         result => result,
     }

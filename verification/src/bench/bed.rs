@@ -53,11 +53,6 @@ impl Bed {
         connected.with_context(|| format!("connecting to {}", self.name()))
     }
 
-    /// Empties the share behind the server's back.
-    pub(super) fn empty_share(&self) -> Result<()> {
-        self.peer.site().shares[0].empty()
-    }
-
     /// The last lines of the server's log.
     pub(super) fn log_tail(&self) -> String {
         self.peer.log_tail()
