@@ -190,6 +190,24 @@ fn what_is_preserved_gives_way_to_whoever_would_break_it() {
 }
 
 #[test]
+fn a_look_at_the_attributes_may_come_before_the_oplock() {
+    anywhere(|net, other| {
+        let mut looks = net.client(other, 1, 2);
+        let (look, ..) = opened(&net.ask(&mut looks, but(plain(), AccessMask::READ_ATTRIBUTES, 7)));
+        let mut party = net.client(0, 2, 1);
+        let (file_id, level, _) = opened(&net.ask(&mut party, durable_v1()));
+        assert_eq!(level, OplockLevel::BATCH);
+        net.lose(&party);
+        let mut again = net.client(other, 3, 1);
+        let (new, ..) = opened(&net.ask(&mut again, reconnect_v1(file_id)));
+        for (party, open) in [(&mut again, new), (&mut looks, look)] {
+            assert_eq!(statuses(&net.ask(party, close_of(open)), party), [NtStatus::SUCCESS]);
+            net.lose(party);
+        }
+    });
+}
+
+#[test]
 fn whoever_waits_for_its_end_goes_on_after_its_close() {
     let mut net = Net::new();
     let mut party = net.client(0, 1, 1);
