@@ -265,7 +265,7 @@ impl Model for Durable {
         }
         state.facts.waited |= state.world.has_claim();
         state.check_opens(&self.case);
-        state.check_waits(&self.case);
+        state.check_waits();
         Some(state)
     }
 
@@ -280,7 +280,7 @@ impl Model for Durable {
             Property::always("S33, S46 what is away gives way, for good", |_, s: &State| {
                 s.world.keeps(Rule::Preserved)
             }),
-            Property::always("S46 nobody waits for who is away", |_, s: &State| s.world.keeps(Rule::Waits)),
+            Property::always("S30, S46 who waits is waited for", |_, s: &State| s.world.keeps(Rule::Waits)),
             Property::always("S47, L8 it is kept as long as it should", |_, s: &State| {
                 s.world.keeps(Rule::Kept)
             }),

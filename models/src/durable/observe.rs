@@ -231,15 +231,16 @@ impl State {
         }
     }
 
-    /// At rest nobody waits for a client that is away (S46).
-    pub(super) fn check_waits(&mut self, case: &Case) {
-        if !self.world.is_quiet() || !self.is_away(case) || self.world.has_claim() {
+    /// At rest whoever waits does so for a client that was told, and so is not away (S30, S46).
+    pub(super) fn check_waits(&mut self) {
+        if !self.world.is_quiet() || self.lanes.iter().any(|lane| !lane.gone && lane.breaking.is_some()) {
             return;
         }
         let opens = |op: Op| matches!(op, Op::Look | Op::Read | Op::Share | Op::Alone);
         let waits = self.lanes.iter().position(|lane| lane.outstanding.iter().any(|it| opens(it.op)));
         if let Some(index) = waits {
-            self.world.breaks(Rule::Waits, format!("lane {index} waits for who is away"));
+            self.world
+                .breaks(Rule::Waits, format!("lane {index} waits for what nobody was asked to give up"));
         }
     }
 }
