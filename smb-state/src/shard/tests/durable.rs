@@ -666,6 +666,27 @@ fn an_open_that_fails_to_come_back_leaves_the_break_of_its_lease_to_the_others()
 }
 
 #[test]
+fn a_break_whose_session_ends_untold_is_told_in_the_clients_other_session() {
+    anywhere(|net, shard| {
+        let rh = LeaseState::READ_HANDLE;
+        let (mut party, mut stays) = (net.client(0, 1, 1), net.client(shard, 2, 1));
+        opened(&net.ask(&mut stays, with_lease(rh)));
+        opened(&net.ask(&mut party, leased(rh)));
+        let mut other = net.client(0, 3, 2);
+        let actions = net.ask(&mut other, but(plain(), DATA, 0));
+        let told = notifications(&actions);
+        assert_eq!(told.len(), 1, "a client is told once");
+        // It may be gone with what was told there.
+        let again = notifications(&net.lose(&party));
+        assert_eq!(again, [(stays.connection, told[0].1)]);
+        let actions = net.ask(&mut stays, acknowledge_lease(LeaseState::READ_CACHING));
+        assert_eq!(statuses(&actions, &other), [NtStatus::SHARING_VIOLATION]);
+        net.lose(&stays);
+        net.lose(&other);
+    });
+}
+
+#[test]
 fn the_operator_ends_what_is_preserved_too() {
     use crate::event::Admin;
     type End = fn(&Party) -> Admin;
