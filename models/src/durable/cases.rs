@@ -11,6 +11,17 @@ pub(super) enum Ask {
     AloneV2,
     /// A lease of version 2 with R and H, DH2Q.
     LeaseRh,
+    /// The same with W.
+    LeaseRwh,
+}
+
+impl Ask {
+    pub(super) fn is_lease(self) -> bool {
+        match self {
+            Self::LeaseRh | Self::LeaseRwh => true,
+            Self::BatchV1 | Self::BatchV2 | Self::AloneV2 => false,
+        }
+    }
 }
 
 /// What a client that comes back shows.
@@ -37,6 +48,8 @@ pub(super) enum Op {
     Again { replay: bool },
     /// CREATE that comes back for the open.
     Reclaim(Show),
+    /// CREATE under the same lease, not durable.
+    Join,
     /// CREATE of READ_ATTRIBUTES, in nobody's way.
     Look,
     /// CREATE to read, sharing everything.
@@ -181,6 +194,35 @@ pub(super) const CASES: &[Case] = &[
             Lane { script: &[Op::Open, Op::Again { replay: true }, Op::Close, Op::Leave], ..OWNER },
             rival(&[Op::Share, Op::Leave]),
         ],
+    ),
+    case(
+        "sent twice after it came back",
+        2,
+        Ask::BatchV2,
+        &[
+            OWNER,
+            Lane {
+                script: &[Op::Reclaim(Show::Right), Op::Again { replay: true }, Op::Close, Op::Leave],
+                ..BACK
+            },
+        ],
+    ),
+    case("a lease with W, and somebody wants the file", 2, Ask::LeaseRwh, &[OWNER, BACK, RIVAL]),
+    case(
+        "one under the lease stays",
+        1,
+        Ask::LeaseRh,
+        &[
+            OWNER,
+            Lane { script: &[Op::Join, Op::Close, Op::Leave], ..BACK },
+            rival(&[Op::Alone, Op::Close, Op::Leave]),
+        ],
+    ),
+    case(
+        "one under the lease stays and takes up the other",
+        2,
+        Ask::LeaseRh,
+        &[OWNER, Lane { script: &[Op::Join, Op::Leave], ..BACK }, Lane { shard: 0, ..BACK }],
     ),
     Case {
         timeouts: true,

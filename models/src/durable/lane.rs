@@ -65,6 +65,7 @@ impl Op {
             Self::Share | Self::Read => ask != Ask::LeaseRh,
             Self::Look
             | Self::Open
+            | Self::Join
             | Self::Again { .. }
             | Self::Reclaim(_)
             | Self::Close
@@ -74,8 +75,10 @@ impl Op {
     }
 }
 
-fn lease(key: LeaseKey) -> RequestContext {
-    let (state, flags) = (LeaseState::READ_HANDLE, LeaseFlags::EMPTY);
+fn lease(ask: Ask, key: LeaseKey) -> RequestContext {
+    let write = ask == Ask::LeaseRwh;
+    let state = if write { LeaseState::READ_HANDLE_WRITE } else { LeaseState::READ_HANDLE };
+    let flags = LeaseFlags::EMPTY;
     RequestContext::LeaseV2(LeaseV2 { key, state, flags, parent_key: LeaseKey::default(), epoch: 1 })
 }
 
@@ -103,7 +106,7 @@ fn durable(ask: Ask) -> Command {
     (request.oplock_level, request.contexts) = match ask {
         Ask::BatchV1 => (OplockLevel::BATCH, vec![RequestContext::DurableHandleRequest]),
         Ask::BatchV2 | Ask::AloneV2 => (OplockLevel::BATCH, vec![v2]),
-        Ask::LeaseRh => (OplockLevel::LEASE, vec![lease(KEY), v2]),
+        Ask::LeaseRh | Ask::LeaseRwh => (OplockLevel::LEASE, vec![lease(ask, KEY), v2]),
     };
     Command::Create(request)
 }
@@ -115,11 +118,13 @@ fn reclaim(ask: Ask, show: Show, file_id: FileId) -> Command {
     let v2 = DurableReconnectV2 { file_id, create_guid, flags };
     request.contexts.push(match ask {
         Ask::BatchV1 => RequestContext::DurableHandleReconnect(file_id),
-        Ask::BatchV2 | Ask::AloneV2 | Ask::LeaseRh => RequestContext::DurableHandleReconnectV2(v2),
+        Ask::BatchV2 | Ask::AloneV2 | Ask::LeaseRh | Ask::LeaseRwh => {
+            RequestContext::DurableHandleReconnectV2(v2)
+        }
     });
-    if ask == Ask::LeaseRh && show != Show::NoLease {
+    if ask.is_lease() && show != Show::NoLease {
         request.oplock_level = OplockLevel::LEASE;
-        request.contexts.push(lease(if show == Show::OtherKey { LeaseKey([8; 16]) } else { KEY }));
+        request.contexts.push(lease(ask, if show == Show::OtherKey { LeaseKey([8; 16]) } else { KEY }));
     }
     Command::Create(request)
 }
@@ -129,6 +134,11 @@ pub(super) fn command(case: &Case, op: Op, open: Option<FileId>, known: Option<F
     Some(match op {
         Op::Open | Op::Again { .. } => durable(case.ask),
         Op::Reclaim(show) => reclaim(case.ask, show, known?),
+        Op::Join => {
+            let mut request = create("a", data(), ShareAccess::ALL);
+            (request.oplock_level, request.contexts) = (OplockLevel::LEASE, vec![lease(case.ask, KEY)]);
+            Command::Create(request)
+        }
         Op::Look => Command::Create(create("a", AccessMask::READ_ATTRIBUTES, ShareAccess::ALL)),
         Op::Read => Command::Create(create("a", AccessMask::READ_DATA, ShareAccess::ALL)),
         Op::Share => Command::Create(create("a", data(), ShareAccess::ALL)),
@@ -168,7 +178,7 @@ impl Lane {
         let held = self.open?;
         let breaking = self.breaking.as_mut()?;
         breaking.acknowledging = Some(MessageId(self.client.next));
-        let acknowledgment = if ask == Ask::LeaseRh {
+        let acknowledgment = if ask.is_lease() {
             Acknowledgment::Lease(LeaseBreak { lease_key: KEY, lease_state: breaking.to })
         } else {
             let level = if breaking.to.is_empty() { OplockLevel::NONE } else { OplockLevel::II };

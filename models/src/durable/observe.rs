@@ -60,7 +60,7 @@ impl State {
         match (request.op, &response.body) {
             (Op::Open | Op::Again { .. }, body) => self.on_made(case, index, request, response.status, body),
             (Op::Reclaim(_), body) => self.on_reclaimed(case, index, request, response.status, body),
-            (Op::Look | Op::Read | Op::Share | Op::Alone, body) => {
+            (Op::Join | Op::Look | Op::Read | Op::Share | Op::Alone, body) => {
                 self.on_opened(case, index, request, response.status, body);
             }
             (Op::Close, _) => {
@@ -165,9 +165,10 @@ impl State {
 
     /// Somebody else opened the file, or may not.
     fn on_opened(&mut self, case: &Case, index: usize, request: Outstanding, status: NtStatus, body: &Body) {
-        let away = request.away && self.is_away(case) && self.facts.claims == request.claims;
+        let away =
+            request.away && self.is_away(case) && self.is_alone(index) && self.facts.claims == request.claims;
         if let Body::Create(create) = body {
-            let held = Held { file_id: create.file_id, op: request.op, rights: LeaseState::EMPTY };
+            let held = Held { file_id: create.file_id, op: request.op, rights: rights(create) };
             self.lanes[index].open = Some(held);
             self.facts.lost |= request.op.conflicts(case.ask) && away;
         } else if away && status.is_error() {

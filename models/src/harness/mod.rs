@@ -589,10 +589,10 @@ impl World {
             (Some(Fault::ReclaimAnyway), Message::AskFile(FileAsk::Reclaim { .. }, asker)) => {
                 self.claimants.insert(*asker);
             }
-            (Some(Fault::ReclaimAnyway), Message::Answer(token, Answer::Refused(_))) => {
-                if self.claimants.remove(&Asker { shard: to, token: *token }) {
-                    envelope.message = Message::Answer(*token, Answer::Granted);
-                }
+            (Some(Fault::ReclaimAnyway), Message::Answer(token, Answer::Refused(_)))
+                if self.claimants.remove(&Asker { shard: to, token: *token }) =>
+            {
+                envelope.message = Message::Answer(*token, Answer::Granted);
             }
             (Some(fault), _) if self.post_of_locks(fault, from, to, &envelope) => return,
             _ => {}
