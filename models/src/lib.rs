@@ -7,6 +7,7 @@ use harness::run::Entry;
 
 pub mod credits;
 pub mod directory_leases;
+pub mod durable;
 pub mod harness;
 pub mod leases;
 pub mod locks;
@@ -18,6 +19,7 @@ pub mod two_shards;
 pub const MODELS: &[Entry] = &[
     credits::ENTRY,
     directory_leases::ENTRY,
+    durable::ENTRY,
     leases::ENTRY,
     locks::ENTRY,
     notify::ENTRY,

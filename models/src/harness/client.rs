@@ -56,6 +56,9 @@ pub fn user(number: u32) -> Identity {
     Identity::User { name: format!("user{number}").into(), number }
 }
 
+/// The CreateGuid of the CREATEs that name one.
+pub const CREATE_GUID: [u8; 16] = [0xC6; 16];
+
 /// What a client knows of its connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Client {

@@ -21,7 +21,7 @@ pub enum Fault {
     KeepAfterFailure,
     /// Every user is taken for the same.
     OneUserForAll,
-    /// A session's expiry, or the time-out of a break, is lost.
+    /// A session's expiry, the time-out of a break, or the end of what is preserved, is lost.
     NeverExpire,
     /// Keys are installed after the response that needs them.
     LateKeys,
@@ -69,6 +69,16 @@ pub enum Fault {
     ForgetParentKey,
     /// Another shard does not hear that a directory may be cached.
     SkipDirectoryCached,
+    /// The CreateGuid of a client that comes back is taken for the right one.
+    TrustCreateGuid,
+    /// The home of a preserved open does not hear that the open gives way.
+    LoseLost,
+    /// A client gets an open back though its file said no.
+    ReclaimAnyway,
+    /// A file of another shard does not hear that an open's client is gone.
+    SkipPreserve,
+    /// A client's machine of another shard is not asked whether it knows a CreateGuid.
+    SkipBeginCreate,
 }
 
 impl Fault {
@@ -108,6 +118,11 @@ impl Fault {
             Self::LoseEntryChanged => "lose-entry-changed",
             Self::ForgetParentKey => "forget-parent-key",
             Self::SkipDirectoryCached => "skip-directory-cached",
+            Self::TrustCreateGuid => "trust-create-guid",
+            Self::LoseLost => "lose-lost",
+            Self::ReclaimAnyway => "reclaim-anyway",
+            Self::SkipPreserve => "skip-preserve",
+            Self::SkipBeginCreate => "skip-begin-create",
         }
     }
 }

@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use smb_proto::NtStatus;
 use smb_proto::command::oplock_break::{self, Acknowledgment, OplockLevel};
-use smb_proto::create_context::LeaseState;
+use smb_proto::create_context::{LeaseState, RequestContext, ResponseContext};
 use smb_state::action::{Action, Audit, Output};
 use smb_state::config::{Config, Shared};
 use smb_state::event::{Admin, AuthOutcome, Peer};
@@ -17,9 +17,9 @@ use smb_state::file::FileAsk;
 use smb_state::file::caching::Cached;
 use smb_state::file::permit::Permit;
 use smb_state::ids::{
-    BufferId, Channel, ConnectionId, FileKey, MessageId, SessionId, ShardId, Token, VolumeId,
+    BufferId, Channel, ConnectionId, FileKey, MessageId, OpenId, SessionId, ShardId, Token, VolumeId,
 };
-use smb_state::message::{Address, Answer, Asker, Envelope, Message};
+use smb_state::message::{Address, Answer, Asker, ClientAsk, Envelope, Message};
 use smb_state::namespace::NamespaceAsk;
 use smb_state::request::{Chain, Command, Protection};
 use smb_state::response::{Body, Notification, Protect, Response};
@@ -29,6 +29,7 @@ use smb_state::{Event, Shard};
 
 pub mod client;
 pub mod fault;
+mod rest;
 pub mod rule;
 pub mod run;
 pub mod volume;
@@ -79,6 +80,10 @@ pub struct World {
     fault: Option<Fault>,
     /// What acknowledgments claimed, for a fault that grants it.
     greed: BTreeMap<(ConnectionId, MessageId), LeaseState>,
+    /// Who asked a file for a preserved open, for a fault that grants it.
+    claimants: BTreeSet<Asker>,
+    /// How long a durable open is kept, as its client was told.
+    told_ms: BTreeMap<OpenId, u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -186,6 +191,8 @@ impl World {
             grain,
             fault: None,
             greed: BTreeMap::new(),
+            claimants: BTreeSet::new(),
+            told_ms: BTreeMap::new(),
         }
     }
 
@@ -275,7 +282,10 @@ impl World {
             Move::Expire(timer) => {
                 if let Some((shard, armed)) = self.timers.remove(&timer)
                     && !(self.fault == Some(Fault::NeverExpire)
-                        && matches!(timer, Timer::SessionExpiry(_) | Timer::BreakAcknowledgment(..)))
+                        && matches!(
+                            timer,
+                            Timer::SessionExpiry(_) | Timer::BreakAcknowledgment(..) | Timer::Scavenger(_)
+                        ))
                 {
                     self.step(shard, Event::Expired(timer, armed), &mut seen);
                 }
@@ -366,6 +376,15 @@ impl World {
         {
             self.greed.insert((connection, chain.first.message), lease.lease_state);
             lease.lease_state = LeaseState::EMPTY;
+        }
+        if self.fault == Some(Fault::TrustCreateGuid)
+            && let Command::Create(create) = &mut chain.first.command
+        {
+            for context in &mut create.contexts {
+                if let RequestContext::DurableHandleReconnectV2(back) = context {
+                    back.create_guid = client::CREATE_GUID;
+                }
+            }
         }
         self.step(connection.shard(), Event::Request { connection, chain }, seen);
     }
@@ -501,7 +520,12 @@ impl World {
                 None => self.breaks(Rule::Storage, "nothing to abandon"),
             },
             Action::Release(buffer) => self.release(buffer),
-            Action::Arm { timer, armed, .. } => {
+            Action::Arm { timer, armed, after_ms } => {
+                if let Timer::Scavenger(open) = timer
+                    && self.told_ms.get(&open).is_some_and(|told| u64::from(*told) > after_ms)
+                {
+                    self.breaks(Rule::Kept, "an open is kept for less than its client was told");
+                }
                 self.timers.insert(timer, (shard, armed));
             }
             Action::Disarm(timer) => {
@@ -556,6 +580,19 @@ impl World {
             (Some(Fault::LoseEntryChanged), Message::AskFile(FileAsk::EntryChanged { .. }, _)) => return,
             (Some(Fault::SkipDirectoryCached), Message::DirectoryCached { asker, .. }) => {
                 return self.mail_answer(to, *asker, Answer::Granted);
+            }
+            (Some(Fault::LoseLost), Message::Lost { .. }) => return,
+            (Some(Fault::SkipPreserve), Message::AskFile(FileAsk::Preserve { .. }, asker))
+            | (Some(Fault::SkipBeginCreate), Message::AskClient(ClientAsk::BeginCreate { .. }, asker)) => {
+                return self.mail_answer(to, *asker, Answer::Granted);
+            }
+            (Some(Fault::ReclaimAnyway), Message::AskFile(FileAsk::Reclaim { .. }, asker)) => {
+                self.claimants.insert(*asker);
+            }
+            (Some(Fault::ReclaimAnyway), Message::Answer(token, Answer::Refused(_)))
+                if self.claimants.remove(&Asker { shard: to, token: *token }) =>
+            {
+                envelope.message = Message::Answer(*token, Answer::Granted);
             }
             (Some(fault), _) if self.post_of_locks(fault, from, to, &envelope) => return,
             _ => {}
@@ -690,6 +727,14 @@ impl World {
         if let Some(buffer) = response.body.buffer() {
             self.release(buffer);
         }
+        if let Body::Create(create) = &response.body {
+            self.told_ms.extend(create.contexts.iter().find_map(|context| match context {
+                ResponseContext::DurableHandleV2(granted) => {
+                    Some((OpenId(create.file_id.persistent), granted.timeout_ms))
+                }
+                _ => None,
+            }));
+        }
         seen.push(Seen::Response(connection, response));
     }
 
@@ -713,44 +758,6 @@ impl World {
     #[must_use]
     pub fn breaks_under_way(&self) -> usize {
         self.timers.keys().filter(|timer| matches!(timer, Timer::BreakAcknowledgment(..))).count()
-    }
-
-    /// What must hold when nothing is under way. A request that was said to wait may do so while a break is unacknowledged.
-    fn check_rest(&mut self) {
-        if !self.is_quiet() || self.broken.is_some() {
-            return;
-        }
-        let live = || self.wires.values().filter(|wire| !wire.gone && !wire.closing);
-        // What waits for another client has an interim response, and no CANCEL.
-        if live().any(|wire| wire.pending.iter().any(|message| !wire.waits(message))) {
-            return self.breaks(Rule::OneAnswer, "a request is never answered");
-        }
-        let mut waits = live().map(|wire| wire.pending.len()).sum();
-        if !self.buffers.is_empty() {
-            return self.breaks(Rule::Buffers, format!("{:?} are never released", self.buffers));
-        }
-        let empty = self.wires.values().all(|wire| wire.gone);
-        for index in 0..self.shards.len() {
-            let held = self.shards[index].holdings();
-            let transient = held.waits.saturating_sub(waits) + held.reservations + held.frozen;
-            waits = waits.saturating_sub(held.waits);
-            let kept = held.connections + held.sessions + held.opens + held.clients + held.timers;
-            if transient > 0 || (empty && kept > 0) {
-                return self.breaks(Rule::Residue, format!("shard {index} keeps {held:?}"));
-            }
-        }
-        let (mut opens, mut files) = (0, 0);
-        for held in self.shards.iter().map(Shard::holdings) {
-            opens += held.opens;
-            files += held.files + held.doomed;
-        }
-        let handles = self.volume.handles();
-        if handles != opens || (opens == 0 && files > 0) {
-            self.breaks(
-                Rule::Residue,
-                format!("{opens} opens have {handles} handles, {files} files have state"),
-            );
-        }
     }
 }
 

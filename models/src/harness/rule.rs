@@ -59,6 +59,16 @@ pub enum Rule {
     Linearizable,
     /// S42: changes are told in order, and none is lost.
     Notify,
+    /// S43: nobody but who lost a durable open gets it back.
+    Owner,
+    /// S44: an open is in one session at most.
+    OneSession,
+    /// S33, S45, S46: what is preserved keeps what it has, and loses it to a conflict for good.
+    Preserved,
+    /// S47, L8: only its client, a conflict, a close or its timer end what is preserved, and the timer is not early.
+    Kept,
+    /// S22, S24: one CreateGuid makes one open.
+    CreateOnce,
     /// S63: at rest, nothing is held that nobody has.
     Residue,
 }

@@ -160,6 +160,8 @@ struct Holder {
     state: LeaseState,
     breaking: Option<Breaking>,
     epoch: u16,
+    /// The session that was told of the last break.
+    told: Option<SessionId>,
     /// Opens under the key, in the order of their grants; one that is preserved has no session.
     opens: Vec<(OpenId, Option<SessionId>)>,
     /// Something of it was to be broken while no client could be told: its preserved opens are on their way out.
@@ -328,10 +330,7 @@ impl Holder {
         if !self.is_oplock() {
             self.epoch = self.epoch.wrapping_add(1);
         }
-        let reached = self.opens.iter().rev().find_map(|(open, session)| Some((*open, (*session)?)));
-        if let Some((open, session)) = reached {
-            breaks.notices.push((session, open, self.notice(key, to, acknowledge)));
-        }
+        self.tell(key, to, acknowledge, breaks);
         if acknowledge {
             let number = *next;
             *next = next.wrapping_add(1);
@@ -339,6 +338,23 @@ impl Holder {
             breaks.begun.push(number);
         } else {
             self.state = to;
+        }
+    }
+
+    fn tell(&mut self, key: CacheKey, to: LeaseState, acknowledge: bool, breaks: &mut Breaks) {
+        let reached = self.opens.iter().rev().find_map(|(open, session)| Some((*open, (*session)?)));
+        if let Some((open, session)) = reached {
+            breaks.notices.push((session, open, self.notice(key, to, acknowledge)));
+            self.told = Some(session);
+        }
+    }
+
+    /// An open of this session is closed. If it was the last one of the session that was told of the break that is under way, and
+    /// the client has others in another session, then it is told there: the first may have ended before it could be (3.3.4.7).
+    fn tell_elsewhere(&mut self, key: CacheKey, session: Option<SessionId>, breaks: &mut Breaks) {
+        let left = self.opens.iter().any(|(_, other)| *other == session);
+        if let Some(breaking) = self.breaking.filter(|_| session.is_some() && session == self.told && !left) {
+            self.tell(key, breaking.to, true, breaks);
         }
     }
 
@@ -480,6 +496,7 @@ impl Caching {
                     state,
                     breaking: None,
                     epoch: 0,
+                    told: None,
                     opens: vec![(open, Some(session))],
                     lost: false,
                     joined: Vec::new(),
@@ -514,6 +531,7 @@ impl Caching {
             state: NONE,
             breaking: None,
             epoch: v2.map_or(0, |v2| v2.epoch),
+            told: None,
             opens: Vec::new(),
             joined: Vec::new(),
             lost: false,
@@ -569,12 +587,15 @@ impl Caching {
     /// An open is gone: its key's rights go with the last one.
     pub(crate) fn close(&mut self, key: CacheKey, open: OpenId, breaks: &mut Breaks) {
         let Some(holder) = self.holders.get_mut(&key) else { return };
+        let session = holder.opens.iter().find(|(other, _)| *other == open).and_then(|(_, session)| *session);
         holder.opens.retain(|(other, _)| *other != open);
         holder.joined.retain(|(other, _)| *other != open);
         holder.lost &= holder.opens.iter().any(|(_, session)| session.is_none());
         if holder.opens.is_empty() {
             breaks.ended.extend(holder.breaking.map(|breaking| breaking.number));
             self.holders.remove(&key);
+        } else {
+            holder.tell_elsewhere(key, session, breaks);
         }
     }
 

@@ -4,7 +4,7 @@
 use smb_proto::create_context::LeaseState;
 
 use super::ask::{Effect, FileAsk};
-use super::caching::Want;
+use super::caching::{Want, is_look};
 use super::{File, Grant};
 use crate::ids::OpenId;
 
@@ -75,8 +75,11 @@ impl UnderPermit {
 
 impl File {
     /// What an open may do without asking, as things are. A write must break what others cache for reading; locks are in the
-    /// way of others, and of all writers.
+    /// way of others, and of all writers. A look reads and writes nothing; whoever caches beside it need not wait for it.
     pub(super) fn permit_for(&self, open: OpenId, grant: &Grant) -> Permit {
+        if is_look(grant.access) {
+            return Permit::default();
+        }
         let others = |rights| self.caching.others_hold(grant.key, &grant.stream, rights);
         let cached = Permit {
             read: !others(LeaseState::WRITE_CACHING),

@@ -190,6 +190,24 @@ fn what_is_preserved_gives_way_to_whoever_would_break_it() {
 }
 
 #[test]
+fn a_look_at_the_attributes_may_come_before_the_oplock() {
+    anywhere(|net, other| {
+        let mut looks = net.client(other, 1, 2);
+        let (look, ..) = opened(&net.ask(&mut looks, but(plain(), AccessMask::READ_ATTRIBUTES, 7)));
+        let mut party = net.client(0, 2, 1);
+        let (file_id, level, _) = opened(&net.ask(&mut party, durable_v1()));
+        assert_eq!(level, OplockLevel::BATCH);
+        net.lose(&party);
+        let mut again = net.client(other, 3, 1);
+        let (new, ..) = opened(&net.ask(&mut again, reconnect_v1(file_id)));
+        for (party, open) in [(&mut again, new), (&mut looks, look)] {
+            assert_eq!(statuses(&net.ask(party, close_of(open)), party), [NtStatus::SUCCESS]);
+            net.lose(party);
+        }
+    });
+}
+
+#[test]
 fn whoever_waits_for_its_end_goes_on_after_its_close() {
     let mut net = Net::new();
     let mut party = net.client(0, 1, 1);
@@ -645,6 +663,27 @@ fn an_open_that_fails_to_come_back_leaves_the_break_of_its_lease_to_the_others()
     net.lose(&again);
     net.scavenge();
     net.end(&[other]);
+}
+
+#[test]
+fn a_break_whose_session_ends_untold_is_told_in_the_clients_other_session() {
+    anywhere(|net, shard| {
+        let rh = LeaseState::READ_HANDLE;
+        let (mut party, mut stays) = (net.client(0, 1, 1), net.client(shard, 2, 1));
+        opened(&net.ask(&mut stays, with_lease(rh)));
+        opened(&net.ask(&mut party, leased(rh)));
+        let mut other = net.client(0, 3, 2);
+        let actions = net.ask(&mut other, but(plain(), DATA, 0));
+        let told = notifications(&actions);
+        assert_eq!(told.len(), 1, "a client is told once");
+        // It may be gone with what was told there.
+        let again = notifications(&net.lose(&party));
+        assert_eq!(again, [(stays.connection, told[0].1)]);
+        let actions = net.ask(&mut stays, acknowledge_lease(LeaseState::READ_CACHING));
+        assert_eq!(statuses(&actions, &other), [NtStatus::SHARING_VIOLATION]);
+        net.lose(&stays);
+        net.lose(&other);
+    });
 }
 
 #[test]
