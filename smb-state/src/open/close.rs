@@ -167,7 +167,9 @@ impl Shard {
 
     pub(crate) fn on_handle_closed(&mut self, closing: Closing, turn: &mut Turn<'_>) {
         let id = closing.open;
-        self.end_replay(id, turn);
+        if self.opens.get(&id).is_some_and(|open| open.created.is_some()) {
+            self.end_replay(id, turn);
+        }
         let Some(open) = self.opens.remove(&id) else { return };
         if open.kept {
             self.preserved_is_gone(id, open.durable.as_ref().map(|durable| &durable.owner), turn);

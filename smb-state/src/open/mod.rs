@@ -99,7 +99,7 @@ pub struct Open {
     /// Open.ClientGuid: the client that made it, where its dialect counts.
     pub(crate) client: Option<[u8; 16]>,
     /// What lets it outlive its connection, if anything does.
-    pub(crate) durable: Option<Durable>,
+    pub(crate) durable: Option<Box<Durable>>,
     /// It is kept here for its client, and counted.
     pub(crate) kept: bool,
     /// Its CREATE, if that had a CreateGuid.
@@ -243,7 +243,9 @@ impl Shard {
         let named = named_open(&execution.request.command).unwrap_or_default();
         let file_id = if execution.request.related { execution.related_open.unwrap_or(named) } else { named };
         let id = OpenId(file_id.persistent);
+        let mut replayable = false;
         let found = self.opens.get(&id).is_some_and(|open| {
+            replayable = open.created.is_some_and(|created| created.replayable);
             // Ordinary requests match both halves, the session and the tree connect (S43).
             open.volatile == file_id.volatile
                 && open.session == origin.session
@@ -267,8 +269,10 @@ impl Shard {
                 });
             }
         };
-        // Its client has the answer of its CREATE.
-        self.end_replay(id, turn);
+        if replayable {
+            // Its client has the answer of its CREATE.
+            self.end_replay(id, turn);
+        }
         let origin = Origin { ticket, ..origin };
         let request = OpenRequest { origin, open: id, file_id, execution };
         if let Err(status) = self.dispatch_open(&request, turn) {

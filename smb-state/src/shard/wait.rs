@@ -58,13 +58,13 @@ pub(crate) enum Wait {
     /// The open's home was told of a preserved open.
     Preserved(SessionId, OpenId),
     /// The open's home was asked for a preserved open; with the channel sequence that its client begins with.
-    Reclaim(OpenId, Origin, u16),
+    Reclaim(Box<(OpenId, Origin, u16)>),
     /// The file was asked whether a preserved open is still there for its client.
     Reclaiming(OpenId, Asker),
     /// Storage was asked for the attributes that the answer of a reclaim tells, then the file for what the open caches.
-    Returning(Returning),
+    Returning(Box<Returning>),
     /// A CREATE is answered from the open that it made before: storage was asked, then its file.
-    Replay(Replaying),
+    Replay(Box<Replaying>),
     /// An open's write time becomes visible.
     TimesSettled(OpenId),
     CloseAttributes(Box<Closing>),
@@ -123,8 +123,8 @@ impl Shard {
             Wait::Request(pending) => self.on_request_reply(*pending, reply, turn),
             Wait::Rename(renaming) => self.on_rename_reply(renaming, reply, turn),
             Wait::Copy(copying) => self.on_copy_reply(copying, reply, turn),
-            Wait::Returning(returning) => self.on_returning(returning, reply, turn),
-            Wait::Replay(replaying) => self.on_replay_attributes(replaying, reply, turn),
+            Wait::Returning(returning) => self.on_returning(*returning, reply, turn),
+            Wait::Replay(replaying) => self.on_replay_attributes(*replaying, reply, turn),
             Wait::TimesSettled(open) => self.outstanding_done(open, Ticket::UNCOUNTED, turn),
             Wait::CloseAttributes(closing) => self.on_close_attributes(*closing, reply, turn),
             Wait::CloseUnlink(closing) => {
@@ -178,12 +178,10 @@ impl Shard {
             Wait::Disposed(disposing) => self.on_disposed(&disposing, &answer, turn),
             Wait::Preserving(open) => self.on_preserve_answer(open, &answer, turn),
             Wait::Preserved(session, open) => self.on_preserved(session, open, turn),
-            Wait::Reclaim(open, origin, sequence) => {
-                self.on_reclaimed((open, origin, sequence), answer, turn)
-            }
+            Wait::Reclaim(asked) => self.on_reclaimed(*asked, answer, turn),
             Wait::Reclaiming(open, asker) => self.on_reclaim_checked(open, asker, answer, turn),
-            Wait::Returning(returning) => self.on_returned(returning, &answer, turn),
-            Wait::Replay(replaying) => self.on_replayed(replaying, &answer, turn),
+            Wait::Returning(returning) => self.on_returned(*returning, &answer, turn),
+            Wait::Replay(replaying) => self.on_replayed(*replaying, &answer, turn),
             Wait::Watch(registering) => self.on_watch_answer(registering, &answer, turn),
             Wait::CloseDoomed(closing) => self.on_closing_doomed(*closing, &answer, turn),
             Wait::CloseTold(closing) => self.on_close_told(*closing, &answer, turn),

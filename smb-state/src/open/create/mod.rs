@@ -228,7 +228,8 @@ impl Shard {
         creating.take_contexts(session.terms.dialect, session.client)?;
         creating.open = OpenId(self.open_ids.issue());
         session.opens.insert(creating.open);
-        self.opens.insert(creating.open, creating.placeholder());
+        let client = session.client;
+        self.opens.insert(creating.open, Open { client, ..creating.placeholder() });
         Ok(Box::new(creating))
     }
 
@@ -577,11 +578,9 @@ impl Shard {
         if let Some(state) = self.opens.get_mut(&creating.open).and_then(|open| open.settled.take()) {
             creating.cached = creating.cached.settled(state);
         }
-        let durable = self.durable_of(&creating, object.attributes.kind);
+        let durable = self.durable_of(&creating, object.attributes.kind).map(Box::new);
         let created = creating.created(creating.granted(&object.attributes), object.attributes.kind);
-        let client = self.sessions.get(&creating.origin.session).and_then(|session| session.client);
         let Some(open) = self.opens.get_mut(&creating.open) else { return };
-        open.client = client;
         open.state = if alive { State::Ready } else { State::Closing(super::close::no_closers()) };
         open.file = FileKey { volume: creating.requester.volume, number: object.attributes.number };
         open.handle = object.handle;
@@ -594,7 +593,7 @@ impl Shard {
         let file_id = open.file_id(creating.open);
         (open.durable, open.created) = (durable, created);
         open.lease_v2 = matches!(creating.cached, Cached::Lease { v2: Some(_), .. });
-        let durable = creating.wish.response(open.durable.as_ref());
+        let durable = creating.wish.response(open.durable.as_deref());
         open.cached_in = creating.caches.map_or(0, |(_, told)| told);
         let overwrote = matches!(creating.action, CreateAction::OVERWRITTEN | CreateAction::SUPERSEDED);
         self.report_opened(creating.open, creating.action == CreateAction::CREATED, overwrote, turn);

@@ -4,7 +4,7 @@ use smb_proto::NtStatus;
 use smb_proto::access::AccessMask;
 
 use super::super::durable::replay::{Known, is_replayable};
-use super::super::durable::{Created, Durable};
+use super::super::durable::{Created, Durable, Wish};
 use super::{Creating, Stage, TRIES_MAX};
 use crate::ids::OpenId;
 use crate::message::{Address, ClientAsk, KnownCreate, Message};
@@ -15,6 +15,9 @@ impl Shard {
     /// Takes the CreateGuid, if there is one.
     pub(super) fn name_create(&mut self, mut creating: Box<Creating>, turn: &mut Turn<'_>) {
         let session = creating.origin.session;
+        if creating.wish.create_guid().is_none() {
+            return self.resolve(creating, turn);
+        }
         let of_session = self.sessions.get(&session).and_then(|it| Some((it.client?, it.identity.clone()?)));
         match (creating.wish.create_guid(), of_session) {
             (Some(guid), Some((client, owner))) if !creating.caps.pipes => {
@@ -51,6 +54,9 @@ impl Shard {
 
     /// What lets the open outlive its connection. Directories do not (3.3.5.9.6, 3.3.5.9.10).
     pub(super) fn durable_of(&self, creating: &Creating, kind: Kind) -> Option<Durable> {
+        if creating.wish == Wish::Nothing {
+            return None;
+        }
         let session = self.sessions.get(&creating.origin.session)?;
         let owner = session.identity.as_ref().filter(|_| kind == Kind::File)?;
         creating.wish.grant(creating.cached, owner, &self.limits)

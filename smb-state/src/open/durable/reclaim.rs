@@ -90,7 +90,8 @@ impl Shard {
             lease: lease_of(request, session.terms.dialect),
             reconnect,
         };
-        let asker = self.wait(Wait::Reclaim(claim.open, origin, execution.request.channel_sequence));
+        let asker =
+            self.wait(Wait::Reclaim(Box::new((claim.open, origin, execution.request.channel_sequence))));
         turn.post(Address::Open(claim.open), Message::Reclaim { claim: Box::new(claim), asker });
         Ok(())
     }
@@ -224,7 +225,7 @@ impl Shard {
         }
         self.opens.insert(id, open);
         let returning = Returning { open: id, origin, attributes: None };
-        self.submit(requester, StorageOp::Attributes { handle }, Wait::Returning(returning), turn);
+        self.submit(requester, StorageOp::Attributes { handle }, Wait::Returning(Box::new(returning)), turn);
     }
 
     /// Storage told the attributes. What the open caches the file tells last: breaks that came before are in that, and later ones
@@ -241,7 +242,7 @@ impl Shard {
             _ => return self.fail_return(&returning, NtStatus::INTERNAL_ERROR, turn),
         };
         let ask = FileAsk::Cached { open: returning.open };
-        let asker = self.wait(Wait::Returning(Returning { attributes, ..returning }));
+        let asker = self.wait(Wait::Returning(Box::new(Returning { attributes, ..returning })));
         turn.post(Address::File(file), Message::AskFile(ask, asker));
     }
 

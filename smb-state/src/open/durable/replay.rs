@@ -83,7 +83,7 @@ impl Shard {
         open.outstanding.begin(origin.ticket);
         let (handle, requester) = (open.handle, open.requester(&origin));
         let replaying = Replaying { open: id, origin, wish, attributes: None };
-        self.submit(requester, StorageOp::Attributes { handle }, Wait::Replay(replaying), turn);
+        self.submit(requester, StorageOp::Attributes { handle }, Wait::Replay(Box::new(replaying)), turn);
     }
 
     /// Storage told the attributes.
@@ -102,7 +102,8 @@ impl Shard {
             StorageReply::Attributes(attributes) => {
                 let Some(open) = self.opens.get(&id) else { return };
                 let file = open.file;
-                let asker = self.wait(Wait::Replay(Replaying { attributes: Some(attributes), ..replaying }));
+                let asker = self
+                    .wait(Wait::Replay(Box::new(Replaying { attributes: Some(attributes), ..replaying })));
                 return turn.post(Address::File(file), Message::AskFile(FileAsk::Cached { open: id }, asker));
             }
             StorageReply::Failed(status) => status,
@@ -121,7 +122,7 @@ impl Shard {
         {
             let (file, file_id) = (open.file, open.file_id(id));
             let mut contexts: Vec<ResponseContext> = lease_context(open.lease, *cached).into_iter().collect();
-            contexts.extend(wish.response(open.durable.as_ref()));
+            contexts.extend(wish.response(open.durable.as_deref()));
             let response = response(file_id, created.action, *cached, contexts, &attributes);
             finish_create(origin, file_id, response, turn);
             turn.post(Address::File(file), Message::AskFile(FileAsk::SayAgain { open: id }, self.nobody()));
