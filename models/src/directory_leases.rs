@@ -68,14 +68,8 @@ const KEY: LeaseKey = LeaseKey([7; 16]);
 const EPOCH: u16 = 40;
 
 fn explore(bound: Bound) -> Report {
-    let mut report = Report::default();
-    for case in CASES.iter().filter(|case| bound.deep || !case.deep) {
-        report.explore(case.name, DirectoryLeases { case: *case, bound });
-        if bound.fault.is_some() && !report.counterexamples.is_empty() {
-            break;
-        }
-    }
-    report
+    let cases = CASES.iter().filter(|case| bound.deep || !case.deep);
+    Report::of_cases(bound, cases.map(|case| (case.name, DirectoryLeases { case: *case, bound })))
 }
 
 #[derive(Clone, Copy, Debug)]

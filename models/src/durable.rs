@@ -59,14 +59,8 @@ pub const ENTRY: Entry = Entry {
 };
 
 fn explore(bound: Bound) -> Report {
-    let mut report = Report::default();
-    for case in CASES.iter().filter(|case| bound.deep || !case.deep) {
-        report.explore(case.name, Durable { case: *case, bound });
-        if bound.fault.is_some() && !report.counterexamples.is_empty() {
-            break;
-        }
-    }
-    report
+    let cases = CASES.iter().filter(|case| bound.deep || !case.deep);
+    Report::of_cases(bound, cases.map(|case| (case.name, Durable { case: *case, bound })))
 }
 
 #[derive(Clone, Copy, Debug)]

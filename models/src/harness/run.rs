@@ -63,6 +63,23 @@ impl Report {
         self.counterexamples.is_empty() && self.never_seen().is_empty()
     }
 
+    /// Explores the cases of a bound. With a seeded fault the first case that catches it is enough.
+    pub fn of_cases<M>(bound: Bound, cases: impl IntoIterator<Item = (&'static str, M)>) -> Self
+    where
+        M: Model + Send + Sync + 'static,
+        M::State: Clone + Debug + Hash + PartialEq + Send + Sync + 'static,
+        M::Action: Clone + Debug + PartialEq + Send + Sync + 'static,
+    {
+        let mut report = Self::default();
+        for (case, model) in cases {
+            report.explore(case, model);
+            if bound.fault.is_some() && !report.counterexamples.is_empty() {
+                break;
+            }
+        }
+        report
+    }
+
     /// Explores one case and adds what it shows.
     pub fn explore<M>(&mut self, case: &str, model: M)
     where
