@@ -69,6 +69,8 @@ pub(crate) struct ShareSettings {
     pub(crate) encrypt: bool,
     /// Listings leave out what the user may not read.
     pub(crate) access_based: bool,
+    /// The server follows symbolic links; if not, clients do.
+    pub(crate) follow_symlinks: bool,
     /// Guests and anonymous clients may connect too, where the server lets them in.
     pub(crate) guests: bool,
     /// `None`: every user.
@@ -161,6 +163,7 @@ struct ShareSection {
     encrypt: Option<Spanned<bool>>,
     #[serde(default)]
     access_based_enumeration: bool,
+    follow_symlinks: Option<Spanned<bool>>,
     #[serde(default)]
     guests: bool,
     users: Option<Vec<Spanned<String>>>,
@@ -418,6 +421,11 @@ fn shares(
             let cause = format!("{} is not a directory that can be reached", path.display());
             return Err(source.wrong(section.path.span(), cause));
         }
+        let follow_symlinks = section.follow_symlinks.as_ref().is_some_and(|follow| *follow.get_ref());
+        if shares.iter().any(|share| share.path == path && share.follow_symlinks != follow_symlinks) {
+            let at = section.follow_symlinks.map_or(at, |follow| follow.span());
+            return Err(source.wrong(at, "another share of the directory has the other follow_symlinks"));
+        }
         let users = section.users.map(|users| check_user_names(source, users)).transpose()?;
         let encrypt = section.encrypt.is_some_and(Spanned::into_inner);
         shares.push(ShareSettings {
@@ -426,6 +434,7 @@ fn shares(
             read_only: section.read_only,
             encrypt,
             access_based: section.access_based_enumeration,
+            follow_symlinks,
             guests: section.guests,
             users,
         });
@@ -485,6 +494,7 @@ mod tests {
             read_only: false,
             encrypt: false,
             access_based: false,
+            follow_symlinks: false,
             guests: false,
             users: None,
         };
@@ -544,6 +554,7 @@ mod tests {
             path = "/tmp"
             read_only = true
             encrypt = true
+            follow_symlinks = true
             users = ["ann", "bob"]
             "#,
         )
@@ -578,7 +589,7 @@ mod tests {
         };
         assert_eq!(settings.limits, limits);
         let share = &settings.shares[0];
-        assert!(share.read_only && share.encrypt);
+        assert!(share.read_only && share.encrypt && share.follow_symlinks);
         assert_eq!(share.users, Some(vec!["ann".to_owned(), "bob".to_owned()]));
     }
 

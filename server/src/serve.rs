@@ -110,9 +110,16 @@ fn shares_of_command_line(arguments: &ServeArguments) -> Outcome<Vec<ShareSettin
             return Err(Failure::new(format!("{} is not a directory that can be reached", path.display())));
         }
         let (read_only, path) = (arguments.read_only, path.clone());
-        let name = name.into();
-        let (encrypt, access_based, guests) = (false, false, false);
-        shares.push(ShareSettings { name, path, read_only, encrypt, access_based, guests, users: None });
+        shares.push(ShareSettings {
+            name: name.into(),
+            path,
+            read_only,
+            encrypt: false,
+            access_based: false,
+            follow_symlinks: false,
+            guests: false,
+            users: None,
+        });
     }
     if shares.is_empty() {
         return Err(Failure::new("nothing to serve: give a directory, --share NAME=PATH or --config FILE"));

@@ -1,6 +1,6 @@
 //! Shares and the volumes behind them, over the reloads of a server's life.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -64,11 +64,14 @@ impl Site {
                 share.path.display()
             ))?);
         }
-        let missing: BTreeSet<&PathBuf> =
-            paths.iter().filter(|path| !self.by_path.contains_key(*path)).collect();
+        let missing: BTreeMap<&PathBuf, bool> = paths
+            .iter()
+            .zip(settings.iter().map(|share| share.follow_symlinks))
+            .filter(|(path, _)| !self.by_path.contains_key(*path))
+            .collect();
         let mut opened = Vec::new();
-        for path in missing {
-            opened.push((path.clone(), self.open(path)?));
+        for (path, follows_links) in missing {
+            opened.push((path.clone(), self.open(path, follows_links)?));
         }
         for (path, driver) in opened {
             let id = VolumeId(u32::try_from(self.by_path.len() + 1).unwrap_or(u32::MAX));
@@ -100,8 +103,12 @@ impl Site {
         Ok(shares)
     }
 
-    fn open(&self, path: &Path) -> Outcome<Arc<dyn Driver>> {
-        let options = PosixOptions { account_domain: Some(self.account_domain), ..PosixOptions::default() };
+    fn open(&self, path: &Path, follows_links: bool) -> Outcome<Arc<dyn Driver>> {
+        let options = PosixOptions {
+            follows_links,
+            account_domain: Some(self.account_domain),
+            ..PosixOptions::default()
+        };
         let driver = Posix::new(path, options, Arc::clone(&self.offload)).about_path(path)?;
         #[cfg(feature = "seeded-faults")]
         let driver = crate::seeded::Forgetful::new(driver);
@@ -175,6 +182,7 @@ mod tests {
             read_only: false,
             encrypt: false,
             access_based: false,
+            follow_symlinks: false,
             guests: false,
             users: None,
         }

@@ -244,6 +244,10 @@ pub enum IoctlInput {
     DuplicateExtents(smb_proto::fscc::fsctl::DuplicateExtents),
     /// FSCTL_DUPLICATE_EXTENTS_TO_FILE_EX, all of the source at one moment.
     DuplicateAtOnce,
+    /// FSCTL_SET_REPARSE_POINT.
+    SetReparsePoint(Box<smb_proto::fscc::reparse::ReparseData>),
+    /// FSCTL_DELETE_REPARSE_POINT.
+    DeleteReparsePoint(smb_proto::fscc::reparse::ReparseTag),
     /// FSCTL_FILE_LEVEL_TRIM.
     Trim(Vec<smb_proto::fscc::fsctl::Range>),
     /// The code's input has no meaning for the core, or there is none.
@@ -265,6 +269,8 @@ impl IoctlInput {
             | Self::DuplicateExtents(_)
             | Self::DuplicateAtOnce
             | Self::Trim(_)
+            | Self::SetReparsePoint(_)
+            | Self::DeleteReparsePoint(_)
             | Self::Nothing
             | Self::Unreadable => None,
         }

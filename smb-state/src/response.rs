@@ -53,6 +53,8 @@ pub enum Body {
     Error,
     /// The buffer that was offered is too small: this many bytes are needed.
     BytesNeeded(u32),
+    /// A symbolic link is in the way of a CREATE: where it leads.
+    StoppedOnLink(Box<smb_proto::command::error::SymbolicLink>),
     /// NEGOTIATE.
     Negotiate(Box<NegotiateAnswer>),
     /// SESSION_SETUP.
@@ -155,6 +157,7 @@ impl Body {
             | Self::Ioctl { output: IoctlOutput::Buffer { buffer, .. }, .. } => Some(*buffer),
             Self::Error
             | Self::BytesNeeded(_)
+            | Self::StoppedOnLink(_)
             | Self::Negotiate(_)
             | Self::Empty
             | Self::TreeConnect(_)

@@ -25,6 +25,9 @@ pub struct VolumeCaps {
     pub security: bool,
     /// Hard links.
     pub hard_links: bool,
+    /// Symbolic links are shown as what they are, and clients follow them (MS-SMB2 2.2.2.2.1). If not, the driver follows those
+    /// that it has.
+    pub symbolic_links: bool,
     /// Data can be copied between files of the volume without passing through the server's memory.
     pub server_copy: bool,
     /// Files of the volume can share blocks.
@@ -115,6 +118,13 @@ pub enum Resolved {
     NoPath,
     /// A component before the last is not a directory.
     NotADirectory,
+    /// A component before the last is a symbolic link.
+    Link {
+        /// Which component, counted from 1.
+        component: u32,
+        /// Where it leads, from the directory that it is in; components separated by `\`.
+        target: Name,
+    },
 }
 
 /// What an open wants to do with the data; the driver refuses now rather than at the first read or write.
@@ -417,6 +427,21 @@ pub enum StorageOp<B = BufferId> {
         /// The object.
         handle: Handle,
     },
+    /// Where a symbolic link leads. Answer: [`StorageReply::Target`]; ACCESS_DENIED when that is not in the volume,
+    /// NOT_A_REPARSE_POINT for anything else than a link.
+    LinkTarget {
+        /// The link.
+        handle: Handle,
+    },
+    /// Make a file without data, an empty directory or a symbolic link a symbolic link; or a link a file without data. The
+    /// handle stands for that from then on, under a number of its own. Answer: [`StorageReply::Done`]; ACCESS_DENIED for a
+    /// target outside of the volume.
+    SetLinkTarget {
+        /// The object.
+        handle: Handle,
+        /// Where the link leads, from the directory that it is in; components separated by `\`. `None` makes it a file.
+        target: Option<Name>,
+    },
     /// Remove a named stream. Handles stay usable. Answer: [`StorageReply::Done`].
     UnlinkStream {
         /// The stream.
@@ -579,6 +604,8 @@ pub enum StorageReply<B = BufferId> {
     Changed(LocalNews),
     /// The state of a pipe.
     Pipe(PipeState),
+    /// Where a symbolic link leads, from the directory that it is in; components separated by `\`.
+    Target(Name),
 }
 
 /// The state of a pipe, seen from the client's end (MS-FSCC 2.4.38).
@@ -727,6 +754,8 @@ impl<B> StorageOp<B> {
             }
             Self::SetSparse { handle, sparse } => StorageOp::SetSparse { handle, sparse },
             Self::Zero { handle, offset, beyond } => StorageOp::Zero { handle, offset, beyond },
+            Self::LinkTarget { handle } => StorageOp::LinkTarget { handle },
+            Self::SetLinkTarget { handle, target } => StorageOp::SetLinkTarget { handle, target },
             Self::Watch { handle, tree } => StorageOp::Watch { handle, tree },
             Self::Unwatch { handle } => StorageOp::Unwatch { handle },
             Self::Copy { source, source_offset, target, target_offset, length } => {
@@ -758,6 +787,7 @@ impl<B> StorageReply<B> {
             Self::Ranges(ranges) => StorageReply::Ranges(ranges),
             Self::Changed(news) => StorageReply::Changed(news),
             Self::Pipe(state) => StorageReply::Pipe(state),
+            Self::Target(target) => StorageReply::Target(target),
         }
     }
 }

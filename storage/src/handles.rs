@@ -109,6 +109,11 @@ impl<T> HandleTable<T> {
         Ok(self.0.with(handle.0, |value| Arc::clone(value)).ok_or(NtStatus::INVALID_HANDLE)?)
     }
 
+    /// Puts another object behind a handle.
+    pub(crate) fn replace(&self, handle: Handle, value: Arc<T>) -> Outcome<()> {
+        Ok(self.0.with(handle.0, |held| *held = value).ok_or(NtStatus::INVALID_HANDLE)?)
+    }
+
     /// Takes the object out; the handle is not valid any more.
     pub(crate) fn remove(&self, handle: Handle) -> Outcome<Arc<T>> {
         Ok(self.0.remove(handle.0).ok_or(NtStatus::INVALID_HANDLE)?)

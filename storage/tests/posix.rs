@@ -44,7 +44,8 @@ fn links_out_of_the_root_lead_nowhere() {
     let outside = tempfile::tempdir().unwrap();
     fs::write(outside.path().join("secret"), "secret").unwrap();
     let root = tempfile::tempdir().unwrap();
-    let (_, client) = volume(root.path());
+    let options = PosixOptions { follows_links: true, ..PosixOptions::default() };
+    let (_, client) = volume_with(root.path(), options);
     fs::create_dir(root.path().join("d")).unwrap();
     fs::write(root.path().join("d/inside"), "inside").unwrap();
     for (target, name) in [
@@ -87,13 +88,19 @@ impl Drop for StopOnDrop<'_> {
 /// A directory on the way is swapped for a link to the outside, over and over, while paths through it are followed.
 #[test]
 fn swapped_directories_do_not_let_paths_out() {
+    for follows_links in [false, true] {
+        swap_directories(PosixOptions { follows_links, ..PosixOptions::default() });
+    }
+}
+
+fn swap_directories(options: PosixOptions) {
     let outside = tempfile::tempdir().unwrap();
     fs::write(outside.path().join("f"), "secret").unwrap();
     let root = tempfile::tempdir().unwrap();
     fs::create_dir(root.path().join("d")).unwrap();
     fs::write(root.path().join("d/f"), "inside").unwrap();
     symlink(outside.path(), root.path().join("e")).unwrap();
-    let (_, client) = volume(root.path());
+    let (_, client) = volume_with(root.path(), options);
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {

@@ -64,6 +64,7 @@ def use_files(base, where):
     smbclient.rename(rf"{base}\file 1.bin", rf"{base}\𝄞 renamed", **where)
     check("𝄞 renamed" in smbclient.listdir(base, **where), "the new name isn't listed")
     check("file 1.bin" not in smbclient.listdir(base, **where), "the old name is still listed")
+    use_links(base, where)
     smbclient.mkdir(rf"{base}\folder", **where)
     try:
         smbclient.rmdir(base, **where)
@@ -79,6 +80,40 @@ def use_files(base, where):
         check(False, "the directory is still there")
     except SMBOSError as error:
         check(error.ntstatus in (0xC0000034, 0xC000000F), f"listing a directory that is gone: {error}")
+
+
+def use_links(base, where):
+    """Symbolic links of files and directories: the server shows them, the client follows."""
+    smbclient.mkdir(rf"{base}\target", **where)
+    with smbclient.open_file(rf"{base}\target\file", mode="wb", **where) as file:
+        file.write(b"behind the link")
+    smbclient.symlink(r"target\file", rf"{base}\to file", **where)
+    smbclient.symlink("target", rf"{base}\to directory", target_is_directory=True, **where)
+    smbclient.symlink(r"..\target\nothing", rf"{base}\target\to nothing", **where)
+    for name, target in [("to file", r"target\file"), ("to directory", "target")]:
+        check(smbclient.path.islink(rf"{base}\{name}", **where), f"{name} is no link")
+        told = smbclient.readlink(rf"{base}\{name}", **where)
+        check(told.endswith(target), f"{name} leads to {told}")
+    links = [entry.name for entry in smbclient.scandir(base, **where) if entry.is_symlink()]
+    check(sorted(links) == ["to directory", "to file"], f"links are {links}")
+    for path in ("to file", r"to directory\file"):
+        with smbclient.open_file(rf"{base}\{path}", mode="rb", **where) as file:
+            check(file.read() == b"behind the link", f"{path} has other data")
+    check("file" in smbclient.listdir(rf"{base}\to directory", **where), "the directory behind the link")
+    try:
+        smbclient.stat(rf"{base}\target\to nothing", **where)
+        check(False, "a link to nothing led somewhere")
+    except SMBOSError as error:
+        check(error.ntstatus == 0xC0000034, f"a link to nothing: {error}")
+    try:
+        smbclient.symlink(r"..\..\outside", rf"{base}\out", **where)
+        check(False, "a link out of the share was made")
+    except SMBOSError as error:
+        check(error.ntstatus == 0xC0000022, f"a link out of the share: {error}")
+    for name in ("to file", "to directory", r"target\to nothing", "out"):
+        smbclient.remove(rf"{base}\{name}", **where)
+    smbclient.remove(rf"{base}\target\file", **where)
+    smbclient.rmdir(rf"{base}\target", **where)
 
 
 def check(holds, complaint):

@@ -140,6 +140,19 @@ impl ReparseData {
         }
     }
 
+    /// Reads the buffer that names the reparse point to remove: a tag without data (MS-FSCC 2.3.5).
+    ///
+    /// # Errors
+    /// [`Malformed`] (`STATUS_IO_REPARSE_DATA_INVALID` on the wire) when there is data, or less than a header.
+    pub fn parse_removal(bytes: &[u8]) -> Result<ReparseTag, Malformed> {
+        let tag = ReparseTag(u32_at(bytes, 0, WHAT)?);
+        let expected = if tag.is_microsoft() { HEADER } else { GUID_END };
+        if bytes.len() != expected || length_at(bytes, 4, WHAT)? & 0xFFFF != 0 {
+            return Err(Malformed("reparse data: length"));
+        }
+        Ok(tag)
+    }
+
     /// Appends a whole buffer.
     pub fn emit(&self, out: &mut Vec<u8>) {
         let mut data = Vec::new();
@@ -246,6 +259,18 @@ mod tests {
         let mut out = Vec::new();
         long.emit(&mut out);
         assert!(ReparseData::parse(&out.into()).is_err());
+    }
+
+    #[test]
+    fn a_removal_is_a_tag_without_data() {
+        let bytes = [0x0C, 0, 0, 0xA0, 0, 0, 0, 0];
+        assert_eq!(ReparseData::parse_removal(&bytes), Ok(ReparseTag::SYMLINK));
+        assert!(ReparseData::parse_removal(&bytes[..7]).is_err());
+        assert!(ReparseData::parse_removal(&[0x0C, 0, 0, 0xA0, 1, 0, 0, 0, 0]).is_err());
+        let mut other = vec![0x42, 0, 0, 0, 0, 0, 0, 0];
+        assert!(ReparseData::parse_removal(&other).is_err());
+        other.resize(24, 7);
+        assert_eq!(ReparseData::parse_removal(&other), Ok(ReparseTag(0x42)));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use smb_proto::command::{Request as WireRequest, read, session_setup, set_info, 
 use smb_proto::fscc::class::{FileInfoClass, FsInfoClass};
 use smb_proto::fscc::ea::{self, EaError};
 use smb_proto::fscc::file_info::SetFileInformation;
+use smb_proto::fscc::reparse::ReparseData;
 use smb_proto::fscc::{InformationError, fsctl};
 use smb_proto::header::{CommandCode, Flags, Header, Routing};
 use smb_proto::security::descriptor::SecurityDescriptor;
@@ -165,6 +166,10 @@ fn ioctl_input(code: FsctlCode, input: Bytes, buffers: &dyn Buffers) -> Result<I
         }
         FsctlCode::FILE_LEVEL_TRIM => IoctlInput::Trim(fsctl::FileLevelTrim::parse(&input)?.ranges),
         FsctlCode::SET_COMPRESSION => IoctlInput::SetCompression(fsctl::CompressionState::parse(&input)?.0),
+        FsctlCode::SET_REPARSE_POINT => IoctlInput::SetReparsePoint(Box::new(ReparseData::parse(&input)?)),
+        FsctlCode::DELETE_REPARSE_POINT => {
+            IoctlInput::DeleteReparsePoint(ReparseData::parse_removal(&input)?)
+        }
         _ => IoctlInput::Nothing,
     })
 }

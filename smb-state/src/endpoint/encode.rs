@@ -178,6 +178,7 @@ impl Endpoint {
             Body::Ioctl { output: IoctlOutput::Buffer { buffer, .. }, .. } => around.buffers.take(*buffer),
             Body::Error
             | Body::BytesNeeded(_)
+            | Body::StoppedOnLink(_)
             | Body::Negotiate(_)
             | Body::SessionSetup { .. }
             | Body::Empty
@@ -201,6 +202,7 @@ impl Endpoint {
                 }
                 Body::Error
                 | Body::BytesNeeded(_)
+                | Body::StoppedOnLink(_)
                 | Body::Negotiate(_)
                 | Body::SessionSetup { .. }
                 | Body::Empty
@@ -227,6 +229,9 @@ impl Endpoint {
                 error::Response { data: ErrorData::required_length(needed, in_context) }.emit(out);
             }
             Body::Negotiate(answer) => negotiate(*answer, around).emit(out),
+            Body::StoppedOnLink(link) => {
+                error::Response { data: ErrorData::new(link.to_bytes(), in_context) }.emit(out);
+            }
             Body::SessionSetup { flags, token } => {
                 let security_buffer = token
                     .and_then(|token| around.buffers.take(token))

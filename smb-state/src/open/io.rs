@@ -288,6 +288,7 @@ pub(crate) fn payload_of(reply: &StorageReply) -> Option<BufferId> {
         | StorageReply::Volume(_)
         | StorageReply::Ranges(_)
         | StorageReply::Changed(_)
-        | StorageReply::Pipe(_) => None,
+        | StorageReply::Pipe(_)
+        | StorageReply::Target(_) => None,
     }
 }

@@ -1,7 +1,7 @@
 //! IOCTL (MS-SMB2 3.3.5.15, MS-FSA 2.1.5.10). Server-side copy is in `copy`.
 //!
 //! Answered here: VALIDATE_NEGOTIATE_INFO, QUERY_NETWORK_INTERFACE_INFO, SRV_REQUEST_RESUME_KEY, SRV_COPYCHUNK(_WRITE), PIPE_TRANSCEIVE, SET_SPARSE,
-//! SET_ZERO_DATA, QUERY_ALLOCATED_RANGES, DUPLICATE_EXTENTS_TO_FILE(_EX) and FILE_LEVEL_TRIM (in `extents`),
+//! SET_ZERO_DATA, QUERY_ALLOCATED_RANGES, GET_REPARSE_POINT, SET_REPARSE_POINT and DELETE_REPARSE_POINT (in `reparse`), DUPLICATE_EXTENTS_TO_FILE(_EX) and FILE_LEVEL_TRIM (in `extents`),
 //! SRV_ENUMERATE_SNAPSHOTS (there are none), GET_OBJECT_ID and CREATE_OR_GET_OBJECT_ID (the id is made of the file's number), GET_COMPRESSION and SET_COMPRESSION (no file is ever compressed). Everything
 //! else is INVALID_DEVICE_REQUEST, which is how a server says that it does not have a control.
 
@@ -241,6 +241,20 @@ impl Shard {
                 FsctlCode::DUPLICATE_EXTENTS_TO_FILE | FsctlCode::DUPLICATE_EXTENTS_TO_FILE_EX,
             ) if open.caps.block_clone => return Err(NtStatus::BUFFER_TOO_SMALL),
             (IoctlInput::Trim(ranges), _) if sparse => return self.on_trim(request, ioctl, ranges, turn),
+            (_, FsctlCode::GET_REPARSE_POINT) if open.caps.symbolic_links => {
+                return self.on_get_reparse_point(request, ioctl, turn);
+            }
+            (IoctlInput::SetReparsePoint(data), _) if open.caps.symbolic_links => {
+                return self.on_set_reparse_point(request, ioctl, data, turn);
+            }
+            (IoctlInput::DeleteReparsePoint(tag), _) if open.caps.symbolic_links => {
+                return self.on_delete_reparse_point(request, ioctl, *tag, turn);
+            }
+            (IoctlInput::Unreadable, FsctlCode::SET_REPARSE_POINT | FsctlCode::DELETE_REPARSE_POINT)
+                if open.caps.symbolic_links =>
+            {
+                return Err(NtStatus::IO_REPARSE_DATA_INVALID);
+            }
             (_, FsctlCode::SRV_ENUMERATE_SNAPSHOTS) if open.kind != Kind::Pipe => {
                 return self.answer_snapshots(request, ioctl, turn);
             }
@@ -350,6 +364,10 @@ pub(crate) fn control_outcome(
         }
         StorageReply::ReadPartly { buffer, length } => {
             answer(NtStatus::BUFFER_OVERFLOW, IoctlOutput::Buffer { buffer, length })
+        }
+        StorageReply::Target(target) => {
+            let (status, output) = super::reparse::link_output(target, output_max);
+            answer(status, output)
         }
         StorageReply::Ranges(ranges) => {
             let ranges: Vec<fsctl::Range> = ranges

@@ -46,6 +46,7 @@ pub mod ioctl;
 pub mod lock;
 pub mod query;
 pub mod rename;
+pub mod reparse;
 pub mod set;
 pub mod times;
 

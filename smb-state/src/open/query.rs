@@ -542,6 +542,7 @@ fn fs_attributes(caps: VolumeCaps) -> FsAttributes {
         (caps.sparse, FsAttributes::SUPPORTS_SPARSE_FILES),
         (caps.extended_attributes, FsAttributes::SUPPORTS_EXTENDED_ATTRIBUTES),
         (caps.hard_links, FsAttributes::SUPPORTS_HARD_LINKS),
+        (caps.symbolic_links, FsAttributes::SUPPORTS_REPARSE_POINTS),
         (caps.block_clone, FsAttributes::SUPPORTS_BLOCK_REFCOUNTING),
         (caps.read_only, FsAttributes::READ_ONLY_VOLUME),
     ];

@@ -277,7 +277,11 @@ impl Shard {
             Resolved::NoName { parent } => {
                 self.forget_handle(parent.handle, renaming.requester.clone(), turn)
             }
-            Resolved::NoStream { .. } | Resolved::NoPath | Resolved::NotADirectory => {
+            // A link on the way is for the client to follow before it gives the name.
+            Resolved::NoStream { .. }
+            | Resolved::NoPath
+            | Resolved::NotADirectory
+            | Resolved::Link { .. } => {
                 self.forget_resolved(&renaming, resolved, turn);
                 return self.end_rename(renaming, NtStatus::OBJECT_PATH_NOT_FOUND, turn);
             }
@@ -459,7 +463,7 @@ impl Shard {
             Resolved::Found(object)
             | Resolved::NoName { parent: object }
             | Resolved::NoStream { file: object } => object,
-            Resolved::NoPath | Resolved::NotADirectory => return,
+            Resolved::NoPath | Resolved::NotADirectory | Resolved::Link { .. } => return,
         };
         self.forget_handle(object.handle, renaming.requester.clone(), turn);
     }

@@ -44,7 +44,7 @@ pub(crate) fn changes_of(op: &StorageOp, of_stream: bool) -> CompletionFilter {
         // MS-FSA 2.1.5.15.6
         StorageOp::SetEas { .. } => CompletionFilter::EA.with(CompletionFilter::ATTRIBUTES),
         StorageOp::SetSecurity { .. } => CompletionFilter::SECURITY,
-        StorageOp::SetSparse { .. } => CompletionFilter::ATTRIBUTES,
+        StorageOp::SetSparse { .. } | StorageOp::SetLinkTarget { .. } => CompletionFilter::ATTRIBUTES,
         StorageOp::Resolve { .. }
         | StorageOp::Create { .. }
         | StorageOp::CreateStream { .. }
@@ -70,6 +70,7 @@ pub(crate) fn changes_of(op: &StorageOp, of_stream: bool) -> CompletionFilter {
         | StorageOp::SettleTimes { .. }
         | StorageOp::CloneExtents { .. }
         | StorageOp::Trim { .. }
+        | StorageOp::LinkTarget { .. }
         | StorageOp::PipeState { .. }
         | StorageOp::Volume
         | StorageOp::AllocatedRanges { .. }

@@ -133,7 +133,9 @@ impl Memory {
                 copy((&source, source_offset), (&target, target_offset), length)
             }
             // Nobody else can change it, so nobody watches it.
-            StorageOp::CloneExtents { .. }
+            StorageOp::LinkTarget { .. }
+            | StorageOp::SetLinkTarget { .. }
+            | StorageOp::CloneExtents { .. }
             | StorageOp::Transceive { .. }
             | StorageOp::PipeState { .. }
             | StorageOp::Watch { .. }
@@ -421,6 +423,7 @@ impl Driver for Memory {
             sparse: true,
             security: true,
             hard_links: true,
+            symbolic_links: false,
             server_copy: true,
             block_clone: false,
             read_only: false,

@@ -2,12 +2,15 @@
 
 use std::sync::atomic::Ordering;
 
-use rustix::fs::{AtFlags, Mode, RawMode, Timespec, Timestamps, UTIME_OMIT, chmodat, fstatvfs, utimensat};
+use rustix::fs::{
+    AtFlags, FileType, Mode, RawMode, Timespec, Timestamps, UTIME_OMIT, chmodat, fstatvfs, utimensat,
+};
+use smb_proto::fscc::reparse::ReparseTag;
 use smb_proto::{FileAttributes, FileTime, NtStatus};
 use smb_state::storage::{Attributes, Kind, SetAttributes, VolumeInfo};
 
 use super::Volume;
-use super::handle::{Node, Stat};
+use super::handle::{Inode, Node, Stat};
 use super::record::{self, Record};
 use crate::fault::Outcome;
 use crate::handles::lock;
@@ -50,6 +53,9 @@ fn dos(stat: &Stat, record: &Record) -> FileAttributes {
             }
         }
     }
+    if stat.file_type == FileType::Symlink {
+        dos |= FileAttributes::REPARSE_POINT.0;
+    }
     FileAttributes(if dos == 0 { FileAttributes::NORMAL.0 } else { dos })
 }
 
@@ -73,7 +79,8 @@ impl Volume {
     pub(super) fn assemble(&self, stat: &Stat, record: &Record) -> Attributes {
         let kind = stat.kind();
         let dos = dos(stat, record);
-        let is_file = kind == Kind::File;
+        let is_symlink = stat.file_type == FileType::Symlink;
+        let has_data = kind == Kind::File && !is_symlink;
         let creation = record.creation.or(stat.born).unwrap_or_else(|| stat.modified.min(stat.changed));
         Attributes {
             number: self.number(stat.key),
@@ -83,12 +90,16 @@ impl Volume {
             last_access: stat.accessed,
             last_write: self.last_write(stat),
             change: record.change_time(stat.changed),
-            end_of_file: if is_file { stat.size } else { 0 },
-            allocation: if is_file { allocation(stat, dos.contains(FileAttributes::SPARSE_FILE)) } else { 0 },
+            end_of_file: if has_data { stat.size } else { 0 },
+            allocation: if has_data {
+                allocation(stat, dos.contains(FileAttributes::SPARSE_FILE))
+            } else {
+                0
+            },
             // A directory's count is that of its subdirectories on many file systems.
-            links: if is_file { stat.links } else { 1 },
+            links: if kind == Kind::File { stat.links } else { 1 },
             ea_size: record.ea_size,
-            reparse_tag: 0,
+            reparse_tag: if is_symlink { ReparseTag::SYMLINK.0 } else { 0 },
         }
     }
 
@@ -96,9 +107,18 @@ impl Volume {
         Ok(self.attributes_and_record(node)?.0)
     }
 
+    /// What is kept of an inode; a link has no room for anything.
+    pub(super) fn record_of(&self, inode: &Inode) -> Outcome<Record> {
+        if self.caps.extended_attributes && !inode.is_symlink {
+            Record::of(inode).map_err(Into::into)
+        } else {
+            Ok(Record::default())
+        }
+    }
+
     pub(super) fn attributes_and_record(&self, node: &Node) -> Outcome<(Attributes, Record)> {
         let stat = node.inode.stat()?;
-        let record = if self.caps.extended_attributes { Record::of(&node.inode)? } else { Record::default() };
+        let record = self.record_of(&node.inode)?;
         let mut attributes = self.assemble(&stat, &record);
         if let Some(stream) = &node.stream {
             let size = super::streams::size(&node.inode, &lock(&stream.state))?;
@@ -122,6 +142,9 @@ impl Volume {
                 last_modification: timespec(set.last_write),
             };
             utimensat(rustix::fs::CWD, node.inode.path(), &times, AtFlags::empty())?;
+        }
+        if node.inode.is_symlink {
+            return Ok(());
         }
         if let Some(dos) = set.dos {
             self.match_mode(node, dos)?;

@@ -272,7 +272,7 @@ impl Volume {
     }
 
     /// The link of a handle as it is, if it still leads to the object.
-    fn current_link(&self, node: &Node) -> Outcome<LinkState> {
+    pub(super) fn current_link(&self, node: &Node) -> Outcome<LinkState> {
         let link = node.link.now();
         if link.is_root() {
             return Err(NtStatus::ACCESS_DENIED.into());

@@ -105,6 +105,8 @@ impl Stat {
 pub(super) struct Inode {
     pub(super) key: InodeKey,
     pub(super) kind: Kind,
+    /// A symbolic link, which is a file without data that clients can open as such.
+    pub(super) is_symlink: bool,
     /// Keeps the inode and its number; opened with `O_PATH`, or for reading and writing if this driver made the file.
     pin: OwnedFd,
     pin_has_data: bool,
@@ -129,6 +131,7 @@ impl Inode {
         Self {
             key: stat.key,
             kind: stat.kind(),
+            is_symlink: stat.file_type == FileType::Symlink,
             path: CString::new(path).unwrap_or_default(),
             pin,
             pin_has_data,

@@ -161,8 +161,7 @@ impl Volume {
     fn attributes_of_dots(&self, node: &Node, phase: Phase) -> Outcome<Attributes> {
         let parent = node.link.now().parent;
         let inode = if phase == Phase::Dot { &node.inode } else { &parent };
-        let record = if self.caps.extended_attributes { Record::of(inode)? } else { Record::default() };
-        Ok(self.assemble(&inode.stat()?, &record))
+        Ok(self.assemble(&inode.stat()?, &self.record_of(inode)?))
     }
 
     /// A pattern without wildcards: at most one name, which need not be searched for.
@@ -268,6 +267,9 @@ impl Volume {
         visible_to: Option<&Token>,
     ) -> Option<Attributes> {
         let stat = Stat::of_name(directory, name).ok()?;
+        if stat.file_type == FileType::Symlink && !self.options.follows_links {
+            return Some(self.assemble(&stat, &Record::default()));
+        }
         if stat.file_type == FileType::Symlink {
             return self.attributes_of_symlink(directory, name, visible_to).ok();
         }

@@ -4,6 +4,7 @@
 //! * [`names`], [`index`]: UTF-16 and case
 //! * [`attributes`], [`record`]: metadata; [`eas`], [`streams`], [`security`]: what POSIX has no place for
 //! * [`io`], [`list`], [`change`]: data, listings, names; [`pace`]: whether writes wait
+//! * [`symlinks`]: symbolic links as reparse points
 //! * [`watch`]: what other processes change
 //! * [`errno`], [`xattr`]: the kernel's errors and attributes
 //!
@@ -14,11 +15,12 @@
 //! File numbers are inode numbers. Where the tree goes on to other file systems, theirs are mixed with the device and
 //! have the top bit set.
 //!
-//! Symbolic links are followed as long as they stay in the tree; one that leads out of it answers ACCESS_DENIED and is
-//! left out of listings. What removes a name (unlink, rename) checks just before that the name still stands for the
+//! Symbolic links are shown as reparse points, and never followed here. With [`PosixOptions::follows_links`] they are shown as
+//! what they lead to, which the kernel finds as long as that is in the tree; one that leads out of it answers ACCESS_DENIED
+//! and is left out of listings. What removes a name (unlink, rename) checks just before that the name still stands for the
 //! object; POSIX has no way to do both in one step, so a local program that replaces a file in that moment loses it.
 //!
-//! Deliberately not done: short names, object ids, quotas, reparse points.
+//! Deliberately not done: short names, object ids, quotas, reparse points other than symbolic links.
 
 mod attributes;
 mod change;
@@ -35,6 +37,7 @@ mod record;
 mod resolve;
 mod security;
 mod streams;
+mod symlinks;
 mod times;
 mod watch;
 mod xattr;
@@ -70,6 +73,9 @@ pub struct PosixOptions {
     pub read_only: bool,
     /// Label of the volume.
     pub label: Name,
+    /// Symbolic links are followed here, as long as they stay in the tree, and clients don't see them. If not, clients see and follow
+    /// them.
+    pub follows_links: bool,
     /// Mode of new files, less the process's umask.
     pub file_mode: u32,
     /// Mode of new directories, less the process's umask.
@@ -91,6 +97,7 @@ impl Default for PosixOptions {
         Self {
             read_only: false,
             label: Name::default(),
+            follows_links: false,
             file_mode: 0o666,
             directory_mode: 0o777,
             inline_write_max: 1 << 20,
@@ -220,6 +227,7 @@ fn detect(root: &Inode, options: &PosixOptions) -> VolumeCaps {
         sparse: has_attributes && !is_read_only && can_punch(root),
         security: has_attributes,
         hard_links: true,
+        symbolic_links: !options.follows_links,
         server_copy: true,
         block_clone: !is_read_only && extents::can_clone(root),
         read_only: is_read_only,
@@ -339,6 +347,10 @@ impl Volume {
                     self.clone_extents((&source, *source_offset), (&target, *target_offset), *length)
                 }))
             }
+            StorageOp::SetLinkTarget { handle, target } => {
+                let node = self.handles.get(*handle)?;
+                done(self.set_link_target(*handle, &node, target.as_ref(), place))
+            }
             StorageOp::Volume => Ok(StorageReply::Volume(self.volume_info()?)),
             StorageOp::Close { handle } => {
                 self.forget_times(&*self.handles.remove(*handle)?);
@@ -403,6 +415,7 @@ impl Volume {
             }
             StorageOp::List { handle, listing } => self.list(&*node(*handle)?, listing, place),
             StorageOp::Streams { handle } => Ok(StorageReply::Streams(self.streams(&*node(*handle)?)?)),
+            StorageOp::LinkTarget { handle } => Ok(StorageReply::Target(self.link_target(&*node(*handle)?)?)),
             StorageOp::Path { handle } => Ok(StorageReply::Path(self.path_of(&*node(*handle)?)?)),
             StorageOp::Eas { handle } => {
                 self.check_eas()?;
@@ -411,6 +424,9 @@ impl Volume {
             StorageOp::SetEas { handle, eas } => {
                 self.check_eas()?;
                 let node = node(*handle)?;
+                if node.inode.is_symlink {
+                    return Err(NtStatus::EAS_NOT_SUPPORTED.into());
+                }
                 done(self.changing(&node, || eas::set(&node.inode, eas)))
             }
             StorageOp::Security { handle } => {
@@ -477,6 +493,7 @@ fn changes<B>(op: &StorageOp<B>) -> bool {
         | StorageOp::Zero { .. }
         | StorageOp::CloneExtents { .. }
         | StorageOp::Trim { .. }
+        | StorageOp::SetLinkTarget { .. }
         | StorageOp::Copy { .. } => true,
         StorageOp::Resolve { .. }
         | StorageOp::Open { .. }
@@ -488,6 +505,7 @@ fn changes<B>(op: &StorageOp<B>) -> bool {
         | StorageOp::List { .. }
         | StorageOp::Streams { .. }
         | StorageOp::Path { .. }
+        | StorageOp::LinkTarget { .. }
         | StorageOp::Eas { .. }
         | StorageOp::Security { .. }
         | StorageOp::CheckEmpty { .. }

@@ -1,11 +1,12 @@
 //! From a path to a pinned object. Nothing outside the root can be reached: the kernel follows the path with
-//! `RESOLVE_BENEATH`, single names never contain a separator, and directories are descriptors, not paths.
+//! `RESOLVE_BENEATH`, and with `RESOLVE_NO_SYMLINKS` unless links are followed here; single names never contain a separator, and
+//! directories are descriptors, not paths.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, openat, openat2, readlink};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
 use smb_proto::{Name, NtStatus};
 use smb_state::ids::FileNumber;
@@ -22,7 +23,15 @@ const TRIES: usize = 16;
 
 /// Opens a path below `root`; symbolic links are followed as long as they stay below it.
 pub(super) fn open_beneath(root: impl AsFd, path: &CStr, flags: OFlags) -> Result<OwnedFd, Errno> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    open_resolving(root, path, flags, ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS)
+}
+
+fn open_resolving(
+    root: impl AsFd,
+    path: &CStr,
+    flags: OFlags,
+    resolve: ResolveFlags,
+) -> Result<OwnedFd, Errno> {
     let mut tries = TRIES;
     loop {
         match openat2(&root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
@@ -55,6 +64,8 @@ enum Way {
     To(Reached),
     NoPath,
     NotADirectory,
+    /// This many names led to a symbolic link in a directory.
+    Link(usize, Arc<Inode>, CString),
 }
 
 fn join(path: &[u8], name: &CStr) -> CString {
@@ -97,8 +108,13 @@ impl Volume {
     /// A new handle, and what the core is told of it.
     pub(super) fn object(&self, node: Node) -> Outcome<Object> {
         let (attributes, record) = self.attributes_and_record(&node)?;
-        let security = self.stored_security(&node.inode, &record)?.map(Box::new);
         let link = node.link.now();
+        let security = match node.inode.is_symlink {
+            // It has no room for one of its own.
+            true => self.stored_security(&link.parent, &self.record_of(&link.parent)?)?,
+            false => self.stored_security(&node.inode, &record)?,
+        };
+        let security = security.map(Box::new);
         let stream = node.stream.as_ref().map(|stream| lock(&stream.state).name.clone()).unwrap_or_default();
         let parent = self.number(link.parent.key);
         let name = link.wire_name();
@@ -120,13 +136,18 @@ impl Volume {
             Way::To(reached) => reached,
             Way::NoPath => return Ok(Resolved::NoPath),
             Way::NotADirectory => return Ok(Resolved::NotADirectory),
+            Way::Link(component, directory, name) => {
+                let target = self.target_of_name(&directory, &name)?;
+                let component = u32::try_from(component).unwrap_or(u32::MAX);
+                return Ok(Resolved::Link { component, target });
+            }
         };
         let Some((name, pin, stat)) = self.look_up(&reached.directory, name, last.units(), place)? else {
             let link = self.directory_link(&reached)?;
             return Ok(Resolved::NoName { parent: self.object(self.node(reached.directory, link, None))? });
         };
         let entry = stat.key;
-        let (pin, stat) = if stat.file_type == FileType::Symlink {
+        let (pin, stat) = if stat.file_type == FileType::Symlink && self.options.follows_links {
             let target = open_beneath(self.root.fd(), &join(&reached.path, &name), OFlags::PATH)?;
             let stat = Stat::of_fd(&target)?;
             (target, stat)
@@ -144,6 +165,9 @@ impl Volume {
         };
         if !self.caps.streams {
             return Err(NtStatus::OBJECT_NAME_INVALID.into());
+        }
+        if inode.is_symlink {
+            return Ok(Resolved::NoStream { file: self.object(self.node(inode, link, None))? });
         }
         match super::streams::find(&inode, stream)? {
             Some(name) => {
@@ -174,7 +198,9 @@ impl Volume {
             return Ok(Arc::clone(&self.root));
         }
         let path = CString::new(path).map_err(|_| Errno::INVAL)?;
-        let pin = open_beneath(self.root.fd(), &path, OFlags::PATH | OFlags::DIRECTORY)?;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let resolve = if self.options.follows_links { resolve } else { resolve | ResolveFlags::NO_SYMLINKS };
+        let pin = open_resolving(self.root.fd(), &path, OFlags::PATH | OFlags::DIRECTORY, resolve)?;
         let stat = Stat::of_fd(&pin)?;
         Ok(self.inode(pin, false, &stat))
     }
@@ -186,10 +212,11 @@ impl Volume {
         match self.directory_at(path.to_bytes()) {
             Ok(directory) => return Ok(Way::To(Reached { directory, path: path.into_bytes() })),
             Err(Errno::NOENT | Errno::NOTDIR) => {}
+            Err(Errno::LOOP) if !self.options.follows_links => {}
             Err(errno) => return Err(errno.into()),
         }
         let mut reached = Reached { directory: Arc::clone(&self.root), path: Vec::new() };
-        for name in names {
+        for (index, name) in names.iter().enumerate() {
             let units = names::decode(name.to_bytes()).unwrap_or_default();
             let Some((name, pin, stat)) = self.look_up(&reached.directory, name.clone(), &units, place)?
             else {
@@ -198,6 +225,9 @@ impl Volume {
             let path = join(&reached.path, &name).into_bytes();
             let directory = match stat.file_type {
                 FileType::Directory => self.inode(pin, false, &stat),
+                FileType::Symlink if !self.options.follows_links => {
+                    return Ok(Way::Link(index + 1, reached.directory, name));
+                }
                 FileType::Symlink => match self.directory_at(&path) {
                     Ok(directory) => directory,
                     Err(Errno::NOENT) => return Ok(Way::NoPath),
@@ -237,10 +267,7 @@ impl Volume {
         let link = node.link.now();
         let mut path = Vec::new();
         if !link.is_root() {
-            let root = readlink(self.root.path(), Vec::new())?;
-            let parent = readlink(link.parent.path(), Vec::new())?;
-            let below = parent.to_bytes().strip_prefix(root.to_bytes());
-            let below = below.ok_or(NtStatus::OBJECT_NAME_NOT_FOUND)?;
+            let below = self.path_below_root(&link.parent)?;
             for component in below.split(|byte| *byte == b'/').filter(|component| !component.is_empty()) {
                 path.extend(names::decode(component).ok_or(NtStatus::OBJECT_NAME_INVALID)?);
                 path.push(u16::from(b'\\'));
@@ -270,6 +297,7 @@ impl Volume {
         if !node.inode.is_directory() {
             match stat.file_type {
                 FileType::RegularFile => {}
+                FileType::Symlink => return Ok(StorageReply::Attributes(self.attributes_of(node)?)),
                 _ => return Err(NtStatus::ACCESS_DENIED.into()),
             }
             if intent.write {

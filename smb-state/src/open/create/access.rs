@@ -59,7 +59,7 @@ impl Shard {
                 self.forget_handle(other.handle, requester.clone(), turn);
                 None
             }
-            Resolved::NoPath | Resolved::NotADirectory => None,
+            Resolved::NoPath | Resolved::NotADirectory | Resolved::Link { .. } => None,
         };
         let Some(parent) = parent else {
             self.forget_handle(object.handle, requester, turn);

@@ -7,6 +7,8 @@
 //!     |                |--Again--> Resolving          |--COLLISION--> Resolving
 //!     '--NoStream--> MakingStream --> AskingFile --> open
 //! ```
+//! A symbolic link on the way, or at the end if it is not to be opened itself, ends it: [`link`].
+//!
 //! Every handle that a stage holds is given back when the CREATE fails. What runs again from the name does so a bounded
 //! number of times.
 //!
@@ -51,6 +53,7 @@ mod access;
 mod answer;
 mod cache;
 mod check;
+mod link;
 mod naming;
 
 use check::{check_access, check_parameters, parse_path};
@@ -108,6 +111,10 @@ enum Stage {
     Resolving,
     /// The client is asked whether the CreateGuid is taken.
     Naming,
+    /// The name leads to a symbolic link, and storage is asked where that leads.
+    ReadingLink {
+        object: Object,
+    },
     /// The client is asked whether the lease's key is free for a new file.
     CheckingLease {
         parent: Object,
@@ -266,6 +273,11 @@ impl Shard {
             (Stage::ResolvingParent { object }, StorageReply::Resolved(resolved)) => {
                 self.on_parent(creating, object, resolved, turn);
             }
+            (Stage::ReadingLink { object }, StorageReply::Target(target)) => {
+                self.forget_handle(object.handle, creating.requester.clone(), turn);
+                let component = creating.path.components().count();
+                self.stop_on_link(creating, component, target, turn);
+            }
             (Stage::Making { parent, reserved }, StorageReply::Opened(object)) => {
                 self.forget_handle(parent.handle, creating.requester.clone(), turn);
                 creating.action = CreateAction::CREATED;
@@ -315,6 +327,12 @@ impl Shard {
 
     fn on_resolved(&mut self, mut creating: Box<Creating>, resolved: Resolved, turn: &mut Turn<'_>) {
         match resolved {
+            Resolved::Found(object) | Resolved::NoStream { file: object } if creating.stops_at(&object) => {
+                self.read_link(creating, object, turn);
+            }
+            Resolved::Link { component, target } => {
+                self.stop_on_link(creating, component as usize, target, turn);
+            }
             Resolved::Found(object) => match creating.check_existing(&object.attributes) {
                 Ok(()) => self.check_object(creating, object, turn),
                 Err(status) => {
@@ -641,7 +659,9 @@ impl Shard {
         let requester = creating.requester.clone();
         match std::mem::replace(&mut creating.stage, Stage::Resolving) {
             Stage::Resolving | Stage::Naming => {}
-            Stage::ResolvingParent { object } => self.forget_handle(object.handle, requester, turn),
+            Stage::ResolvingParent { object } | Stage::ReadingLink { object } => {
+                self.forget_handle(object.handle, requester, turn);
+            }
             Stage::AskingFile { object, reserved }
             | Stage::ClaimingLease { object, reserved }
             | Stage::Announcing { object, reserved } => {

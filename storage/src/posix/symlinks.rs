@@ -1,0 +1,251 @@
+//! Symbolic links as reparse points: where they lead, and how a client makes one.
+//!
+//! The driver follows none of them (`PosixOptions::follows_links` is the other way): it says where a link leads, and the client
+//! comes with a path of its own. What it says, and what a client may set, is relative to the link's directory and does not
+//! climb out of the root, so that neither a client nor a local program is led out by a link that came through the server. A
+//! local program's absolute link into the root is told as a relative one; where any other leads is not told.
+//!
+//! A link is a link of the file system, so an object that becomes one is replaced under its name, in one step: the number is
+//! another afterwards, attributes that clients set are not kept, and who may do what with it the directory's security
+//! descriptor says. Other handles of the object stay with what it was.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, RenameFlags, openat, readlink, readlinkat, renameat_with, symlinkat,
+    unlinkat,
+};
+use rustix::io::Errno;
+use smb_proto::{Name, NtStatus};
+use smb_state::ids::Handle;
+
+use super::Volume;
+use super::handle::{Inode, LinkState, Node, Stat};
+use super::names;
+use super::resolve::pin_name;
+use crate::fault::{Fault, Outcome, Place};
+use crate::handles::lock;
+
+const BACKSLASH: u16 = b'\\' as u16;
+/// Longest target in bytes (Linux's PATH_MAX, with the zero byte).
+const TARGET_MAX: usize = 4095;
+
+/// The parts of a link's target, relative to a directory that is `depth` directories below the root.
+fn check_inside<'p>(parts: impl Iterator<Item = &'p [u8]>, mut depth: usize) -> Outcome<()> {
+    for part in parts {
+        match part {
+            b"." => {}
+            b".." => depth = depth.checked_sub(1).ok_or(NtStatus::ACCESS_DENIED)?,
+            _ => depth += 1,
+        }
+    }
+    Ok(())
+}
+
+fn parts(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    path.split(|byte| *byte == b'/').filter(|part| !part.is_empty())
+}
+
+/// A target as clients are told of it.
+fn told<'p>(parts: impl Iterator<Item = &'p [u8]>) -> Outcome<Name> {
+    let mut units = Vec::new();
+    for part in parts {
+        if !units.is_empty() {
+            units.push(BACKSLASH);
+        }
+        let part = CString::new(part).map_err(|_| NtStatus::ACCESS_DENIED)?;
+        units.extend(names::visible(&part).ok_or(NtStatus::ACCESS_DENIED)?);
+    }
+    if units.is_empty() {
+        units.push(u16::from(b'.'));
+    }
+    Ok(Name::from_units(units))
+}
+
+/// A target as the disk has it.
+fn to_local(target: &Name) -> Outcome<CString> {
+    let mut local = Vec::new();
+    for part in target.units().split(|unit| *unit == BACKSLASH) {
+        if !local.is_empty() {
+            local.push(b'/');
+        }
+        match names::encode(part).as_slice() {
+            dots @ (b"." | b"..") => local.extend_from_slice(dots),
+            _ => {
+                let name = names::to_local(&Name::from_units(part.to_vec()));
+                local.extend_from_slice(name.map_err(|_| NtStatus::IO_REPARSE_DATA_INVALID)?.to_bytes());
+            }
+        }
+    }
+    if local.len() > TARGET_MAX {
+        return Err(NtStatus::IO_REPARSE_DATA_INVALID.into());
+    }
+    Ok(CString::new(local).map_err(|_| NtStatus::IO_REPARSE_DATA_INVALID)?)
+}
+
+impl Volume {
+    /// The path of a directory from the root, as the disk has it now.
+    pub(super) fn path_below_root(&self, directory: &Inode) -> Outcome<Vec<u8>> {
+        let root = readlink(self.root.path(), Vec::new())?;
+        let path = readlink(directory.path(), Vec::new())?;
+        let root = root.to_bytes().strip_suffix(b"/").unwrap_or(root.to_bytes());
+        let below = path.to_bytes().strip_prefix(root).ok_or(NtStatus::OBJECT_NAME_NOT_FOUND)?;
+        Ok(below.strip_prefix(b"/").unwrap_or(below).to_vec())
+    }
+
+    /// Where a link leads, from its directory; `text` is what the link says.
+    fn told_target(&self, directory: &Inode, text: &[u8]) -> Outcome<Name> {
+        let here = self.path_below_root(directory)?;
+        let depth = parts(&here).count();
+        let Some(absolute) = text.strip_prefix(b"/") else {
+            check_inside(parts(text), depth)?;
+            return told(parts(text));
+        };
+        let root = readlink(self.root.path(), Vec::new())?;
+        let mut wanted = parts(absolute);
+        if !parts(root.to_bytes()).all(|part| wanted.next() == Some(part)) {
+            return Err(NtStatus::ACCESS_DENIED.into());
+        }
+        let below: Vec<&[u8]> = wanted.collect();
+        check_inside(below.iter().copied(), 0)?;
+        told(std::iter::repeat_n(&b".."[..], depth).chain(below))
+    }
+
+    /// Where the link of this name leads.
+    pub(super) fn target_of_name(&self, directory: &Inode, name: &CStr) -> Outcome<Name> {
+        let text = readlinkat(directory.fd(), name, Vec::new())?;
+        self.told_target(directory, text.to_bytes())
+    }
+
+    /// Where a link leads.
+    pub(super) fn link_target(&self, node: &Node) -> Outcome<Name> {
+        if node.stream.is_some() || !node.inode.is_symlink {
+            return Err(NtStatus::NOT_A_REPARSE_POINT.into());
+        }
+        let text = readlinkat(node.inode.fd(), c"", Vec::new())?;
+        self.told_target(&node.link.now().parent, text.to_bytes())
+    }
+
+    /// Makes an object a link, or a link a file without data.
+    pub(super) fn set_link_target(
+        &self,
+        handle: Handle,
+        node: &Arc<Node>,
+        target: Option<&Name>,
+        place: Place,
+    ) -> Outcome<()> {
+        if !self.caps.symbolic_links {
+            return Err(NtStatus::INVALID_DEVICE_REQUEST.into());
+        }
+        if node.stream.is_some() {
+            return Err(NtStatus::INVALID_PARAMETER.into());
+        }
+        let _naming = self.hold_naming(place)?;
+        let link = self.current_link(node)?;
+        let new = match target {
+            Some(target) => {
+                self.check_can_be_link(node)?;
+                let local = to_local(target)?;
+                check_inside(parts(local.to_bytes()), parts(&self.path_below_root(&link.parent)?).count())?;
+                Some(local)
+            }
+            None if node.inode.is_symlink => None,
+            None => return Err(NtStatus::NOT_A_REPARSE_POINT.into()),
+        };
+        let slot = self.indexes.slot(&link.parent);
+        let mut held = self.indexes.hold(&slot, &link.parent, place)?;
+        let (pin, stat) = held.change(&[], || self.replace(node, &link, new.as_deref()))?;
+        drop(held);
+        let inode = self.inode(pin, false, &stat);
+        lock(&node.link.state).entry = stat.key;
+        self.forget_times(node);
+        self.handles.replace(handle, Arc::new(self.node(inode, Arc::clone(&node.link), None)))
+    }
+
+    fn check_can_be_link(&self, node: &Node) -> Outcome<()> {
+        let stat = node.inode.stat()?;
+        match stat.file_type {
+            FileType::Directory => self.check_empty(node),
+            FileType::RegularFile if stat.size > 0 => Err(NtStatus::IO_REPARSE_DATA_INVALID.into()),
+            // A link of the file system has one name.
+            FileType::RegularFile if stat.links > 1 => Err(NtStatus::NOT_SUPPORTED.into()),
+            FileType::RegularFile | FileType::Symlink => Ok(()),
+            _ => Err(NtStatus::ACCESS_DENIED.into()),
+        }
+    }
+
+    /// Puts a link, or a file, where an object is.
+    fn replace(&self, node: &Node, link: &LinkState, target: Option<&CStr>) -> Outcome<(OwnedFd, Stat)> {
+        let directory = link.parent.fd();
+        // A name that cannot be a client's.
+        let passing =
+            CString::new(format!(".leasehold:{:x}", node.inode.key.number)).map_err(|_| Errno::INVAL)?;
+        let make = || match target {
+            Some(target) => symlinkat(target, directory, &passing),
+            None => {
+                let flags =
+                    OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let mode = Mode::from_raw_mode(self.options.file_mode & 0o7777);
+                openat(directory, &passing, flags, mode).map(drop)
+            }
+        };
+        match make() {
+            // Left over from a server that was killed.
+            Err(Errno::EXIST) => {
+                unlinkat(directory, &passing, AtFlags::empty())?;
+                make()?;
+            }
+            made => made?,
+        }
+        let swap = || renameat_with(directory, &passing, directory, &link.name, RenameFlags::EXCHANGE);
+        let remove = |flags| unlinkat(directory, &passing, flags);
+        if let Err(errno) = swap() {
+            let _ = remove(AtFlags::empty());
+            return Err(errno.into());
+        }
+        let was = Stat::of_name(directory, &passing);
+        let ours = was.as_ref().is_ok_and(|was| was.key == link.entry);
+        let is_directory = was.is_ok_and(|was| was.file_type == FileType::Directory);
+        let removed = match ours {
+            true if is_directory => remove(AtFlags::REMOVEDIR),
+            true => remove(AtFlags::empty()),
+            false => Err(Errno::NOENT),
+        };
+        if let Err(errno) = removed {
+            // A local program was faster: it put something else there, or something into the directory.
+            swap()?;
+            let _ = remove(AtFlags::empty());
+            return Err(match errno {
+                Errno::NOTEMPTY | Errno::EXIST => Fault::Status(NtStatus::DIRECTORY_NOT_EMPTY),
+                errno => errno.into(),
+            });
+        }
+        Ok(pin_name(&link.parent, &link.name)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_stay_inside() {
+        let check = |target: &str, depth| check_inside(parts(target.as_bytes()), depth).is_ok();
+        assert!(check("a/b", 0) && check("../a", 1) && check("a/../..", 1) && check(".", 0));
+        assert!(!check("..", 0) && !check("a/../../b", 0) && !check("../../a", 1));
+    }
+
+    #[test]
+    fn targets_come_back_as_they_went_in() {
+        for target in ["a", r"..\a\b", r".\x", ".."] {
+            let local = to_local(&Name::from(target)).unwrap();
+            assert_eq!(told(parts(local.to_bytes())).unwrap(), Name::from(target));
+        }
+        for target in ["", r"\a", r"a\\b", "a/b", r"a\", "a:b\0"] {
+            assert!(to_local(&Name::from(target)).is_err(), "{target}");
+        }
+        assert_eq!(told(parts(b"")).unwrap(), Name::from("."));
+    }
+}
