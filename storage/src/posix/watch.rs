@@ -2,8 +2,9 @@
 //!
 //! inotify does not say who changed something, so this driver's own requests are told apart by order: while anything is
 //! watched, a request that changes names or attributes reads what is queued, does its work, and reads again, all under one
-//! lock. (One that was under way when the first watch began is not, and may be told.) What comes in between under a name that the request concerns is its own and is kept quiet; the core tells of it. The
-//! kernel queues events before the system call returns, so nothing of a request's own comes later.
+//! lock. What comes in between under a name that the request concerns is its own and is kept quiet; the core tells of it. The
+//! kernel queues events before the system call returns, so nothing of a request's own comes later. While nothing is watched
+//! requests take no lock, but are counted: the first watch begins when those that did not know of it are done.
 //!
 //! Data that another process writes is told when it closes the file: events of each write would have to be told apart from
 //! ours, which would put a lock around all writes. Directories below a watched tree are watched one by one, up to a bound;
@@ -42,6 +43,9 @@ const CHANGES_MAX: usize = 4096;
 /// How long the thread that waits for events sleeps before it looks whether anybody still watches.
 const LOOK_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
 
+/// How often it is looked whether requests are done that don't know of the first watch. They are system calls that don't wait.
+const LOOK_FOR_UNAWARE: Duration = Duration::from_micros(50);
+
 /// How often it is looked whether a watched directory still has a name: inotify tells that only when nobody has it open.
 const LOOK_FOR_GONE: Duration = Duration::from_secs(1);
 
@@ -65,8 +69,11 @@ const METADATA: CompletionFilter = CompletionFilter::ATTRIBUTES
 /// What is watched of a volume.
 #[derive(Default)]
 pub(super) struct Watching {
-    /// Watches, and handles that must not begin one any more; requests look at nothing else while there is none.
+    /// Watches, one that is about to begin among them, and handles that must not begin one any more; requests look at nothing
+    /// else while there is none.
     count: AtomicUsize,
+    /// Requests under way that began while there was none, and may lead to events.
+    unaware: AtomicUsize,
     state: Mutex<State>,
 }
 
@@ -97,6 +104,36 @@ struct Watch {
     overflow: bool,
     gone: bool,
     waiting: Option<Completion>,
+}
+
+/// A request under way that does not know of any watch.
+struct Unaware<'a>(&'a Watching);
+
+impl Drop for Unaware<'_> {
+    fn drop(&mut self) {
+        self.0.unaware.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Watching {
+    /// Counts a request for which nothing is watched. Either the first watch sees it counted, or it sees the watch.
+    fn begin_unaware(&self) -> Option<Unaware<'_>> {
+        if self.count.load(Ordering::SeqCst) != 0 {
+            return None;
+        }
+        self.unaware.fetch_add(1, Ordering::SeqCst);
+        let unaware = Unaware(self);
+        (self.count.load(Ordering::SeqCst) == 0).then_some(unaware)
+    }
+
+    /// A watch is about to begin: from now on requests are aware of it, and those that are not are done when this returns. They
+    /// take no lock that is held here.
+    fn announce(&self) {
+        self.count.fetch_add(1, Ordering::SeqCst);
+        while self.unaware.load(Ordering::SeqCst) != 0 {
+            std::thread::sleep(LOOK_FOR_UNAWARE);
+        }
+    }
 }
 
 /// Completions are called when nothing is locked: what they lead to may come back here.
@@ -369,10 +406,20 @@ fn told_as(event: &Seen, all: &[Seen]) -> Option<(Action, CompletionFilter)> {
 impl Volume {
     /// Carries a request out, and keeps quiet about what it changes itself.
     pub(super) fn run_quietly(&self, op: &StorageOp<Bytes>, place: Place) -> Outcome<StorageReply<Payload>> {
-        if self.watching.count.load(Ordering::Acquire) == 0 || !self.makes_events(op) {
+        if self.watching.count.load(Ordering::Acquire) == 0 {
+            // Data goes the short way. What the first watch may see of it is a time that a handle keeps or a stream's data.
+            let is_data =
+                matches!(op, StorageOp::Read { .. } | StorageOp::Write { .. } | StorageOp::Copy { .. });
+            if is_data || !self.makes_events(op) {
+                return self.run(op, place);
+            }
+            if let Some(_unaware) = self.watching.begin_unaware() {
+                return self.run(op, place);
+            }
+        }
+        if !self.makes_events(op) {
             return self.run(op, place);
         }
-        let own = self.own_names(op);
         let mut state = match (place, self.watching.state.try_lock()) {
             (_, Ok(state)) => state,
             (_, Err(TryLockError::Poisoned(poisoned))) => poisoned.into_inner(),
@@ -380,6 +427,8 @@ impl Volume {
             (Place::Offloaded, Err(TryLockError::WouldBlock)) => lock(&self.watching.state),
         };
         let mut answers = state.drain(&[]);
+        // Only now that no other request gives the object another name.
+        let own = self.own_names(op);
         let outcome = self.run(op, place);
         answers.extend(state.drain(&own));
         if let (StorageOp::Close { handle }, Ok(_)) = (op, &outcome) {
@@ -429,6 +478,7 @@ impl Volume {
             | StorageOp::SetSecurity { handle, .. }
             | StorageOp::RenameStream { handle, .. }
             | StorageOp::Unlink { handle }
+            | StorageOp::SetLinkTarget { handle, .. }
             | StorageOp::UnlinkStream { handle }
             | StorageOp::SettleTimes { handle, .. }
             | StorageOp::SetSparse { handle, .. }
@@ -439,7 +489,7 @@ impl Volume {
     }
 
     fn count_watches(&self, state: &State) {
-        self.watching.count.store(state.watches.len() + state.ended.len(), Ordering::Release);
+        self.watching.count.store(state.watches.len() + state.ended.len(), Ordering::SeqCst);
     }
 
     /// Answers when something changes; on a thread that may wait.
@@ -474,7 +524,9 @@ impl Volume {
             None => {}
         }
         let node = self.handles.get(handle)?;
-        state.begin(handle, node.directory()?, tree)?;
+        let directory = node.directory()?;
+        self.watching.announce();
+        state.begin(handle, directory, tree)?;
         if !state.listens
             && let Some(queue) = state.queue.clone()
         {
@@ -518,5 +570,70 @@ fn listen(volume: &Weak<Volume>, queue: &OwnedFd) {
         let answers = state.drain(&[]);
         drop(state);
         answer(answers);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use smb_state::storage::Resolved;
+
+    use super::*;
+    use crate::offload::Inline;
+    use crate::posix::{Posix, PosixOptions};
+
+    fn root_handle(volume: &Volume) -> Handle {
+        match volume.resolve(&[], None, Place::Offloaded) {
+            Ok(Resolved::Found(object)) => object.handle,
+            _ => panic!("the root is there"),
+        }
+    }
+
+    /// A request that began before the first watch is not told as a local process's, however late it does its work.
+    #[test]
+    fn the_first_watch_lets_requests_end_that_do_not_know_of_it() {
+        let root = tempfile::tempdir().unwrap();
+        let driver = Posix::new(root.path(), PosixOptions::default(), Arc::new(Inline)).unwrap();
+        let volume = &driver.volume;
+        let handle = root_handle(volume);
+        let (sender, receiver) = channel();
+        let completion = Completion::new(move |reply| sender.send(reply).unwrap());
+
+        // It has looked, and nothing was watched.
+        let unaware = volume.watching.begin_unaware().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| volume.watch(handle, false, completion));
+            while volume.watching.count.load(Ordering::SeqCst) == 0 {
+                std::thread::yield_now();
+            }
+            assert!(volume.watching.begin_unaware().is_none(), "who comes now knows of the watch");
+            // Here the machine was busy with something else.
+            std::thread::sleep(Duration::from_millis(20));
+            std::fs::write(root.path().join("f"), "data").unwrap();
+            drop(unaware);
+        });
+        let first = receiver.recv().unwrap();
+        assert_eq!(first, StorageReply::Changed(LocalNews::Changes(Vec::new())));
+        let mut state = lock(&volume.watching.state);
+        assert!(state.drain(&[]).is_empty());
+        assert!(state.watches.values().all(|watch| watch.changes.is_empty()), "told twice");
+        drop(state);
+        assert!(matches!(volume.unwatch(handle), Ok(StorageReply::Done)));
+    }
+
+    #[test]
+    fn a_watch_that_can_not_begin_counts_no_longer() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("f"), "data").unwrap();
+        let driver = Posix::new(root.path(), PosixOptions::default(), Arc::new(Inline)).unwrap();
+        let volume = &driver.volume;
+        let Ok(Resolved::Found(file)) = volume.resolve(&[Name::from("f")], None, Place::Offloaded) else {
+            panic!("the file is there")
+        };
+        let (sender, receiver) = channel();
+        volume.watch(file.handle, false, Completion::new(move |reply| sender.send(reply).unwrap()));
+        assert_eq!(receiver.recv().unwrap(), StorageReply::Failed(NtStatus::NOT_A_DIRECTORY));
+        assert!(volume.watching.begin_unaware().is_some());
     }
 }
