@@ -149,6 +149,8 @@ struct LimitsSection {
     locks_per_open: Option<Spanned<u32>>,
     waiting_requests_per_connection: Option<Spanned<u32>>,
     watches_per_session: Option<Spanned<u32>>,
+    watches_per_volume: Option<Spanned<u32>>,
+    streams_per_file: Option<Spanned<u32>>,
     credits: Option<Spanned<u32>>,
     io_size: Option<Spanned<u32>>,
 }
@@ -384,6 +386,16 @@ fn limits(source: &Source<'_>, section: LimitsSection) -> Result<Limits, Wrong> 
             1..65_537,
             default.watches_per_session_max,
         )?,
+        watches_per_volume_max: source.within(
+            section.watches_per_volume,
+            1..10_000_001,
+            default.watches_per_volume_max,
+        )?,
+        streams_per_file_max: source.within(
+            section.streams_per_file,
+            1..65_537,
+            default.streams_per_file_max,
+        )?,
         credits_max: u16::try_from(credits).unwrap_or(u16::MAX),
         io_size_max: source.within(section.io_size, 65_536..(8 << 20) + 1, default.io_size_max)?,
         ..default
@@ -547,6 +559,8 @@ mod tests {
             locks_per_open = 6
             waiting_requests_per_connection = 5
             watches_per_session = 6
+            watches_per_volume = 10
+            streams_per_file = 11
             credits = 512
             io_size = 1048576
             [[share]]
@@ -583,6 +597,8 @@ mod tests {
             locks_per_open_max: 6,
             async_requests_per_connection_max: 5,
             watches_per_session_max: 6,
+            watches_per_volume_max: 10,
+            streams_per_file_max: 11,
             credits_max: 512,
             io_size_max: 1 << 20,
             ..Limits::default()

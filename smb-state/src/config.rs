@@ -137,6 +137,8 @@ pub struct Limits {
     pub preserve_ms_max: u32,
     /// Byte-range locks of one open.
     pub locks_per_open_max: u32,
+    /// Named streams of one file; the volume may have room for less.
+    pub streams_per_file_max: u32,
     /// Milliseconds that a client has to acknowledge the break of an oplock or a lease.
     pub break_timeout_ms: u64,
     /// Requests of one connection that wait with an interim response.
@@ -180,6 +182,7 @@ impl Default for Limits {
             preserve_ms: 60_000,
             preserve_ms_max: 300_000,
             locks_per_open_max: 65_536,
+            streams_per_file_max: 4096,
             break_timeout_ms: 35_000,
             async_requests_per_connection_max: 512,
             watches_per_session_max: 1024,

@@ -244,7 +244,7 @@ pub enum StorageOp<B = BufferId> {
         /// What it starts with.
         initial: Box<Initial>,
     },
-    /// Make a new named stream. Answer: [`StorageReply::Opened`].
+    /// Make a new named stream. Answer: [`StorageReply::Opened`]; FILE_SYSTEM_LIMITATION when the file has as many as it may.
     CreateStream {
         /// The file or directory.
         file: Handle,
@@ -252,6 +252,8 @@ pub enum StorageOp<B = BufferId> {
         stream: Name,
         /// What it starts with (only the allocation counts).
         initial: Box<Initial>,
+        /// Named streams that the file may have.
+        most: u32,
     },
     /// Make a pinned object ready for data. Answer: [`StorageReply::Attributes`] as they are now;
     /// [`StorageReply::Stale`] when the name that led to the object no longer does.
@@ -711,7 +713,9 @@ impl<B> StorageOp<B> {
             }
             Self::Resolve { path, stream } => StorageOp::Resolve { path, stream },
             Self::Create { parent, name, kind, initial } => StorageOp::Create { parent, name, kind, initial },
-            Self::CreateStream { file, stream, initial } => StorageOp::CreateStream { file, stream, initial },
+            Self::CreateStream { file, stream, initial, most } => {
+                StorageOp::CreateStream { file, stream, initial, most }
+            }
             Self::Open { handle, intent } => StorageOp::Open { handle, intent },
             Self::Overwrite { handle, initial, supersede } => {
                 StorageOp::Overwrite { handle, initial, supersede }

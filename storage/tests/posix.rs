@@ -314,7 +314,7 @@ fn streams_grow_to_what_the_file_system_has() {
     client.put("f", b"");
     let file = client.find("f");
     let initial = Box::new(Initial::default());
-    let op = StorageOp::CreateStream { file: file.handle, stream: Name::from("s"), initial };
+    let op = StorageOp::CreateStream { file: file.handle, stream: Name::from("s"), initial, most: 1 };
     let stream = client.opened(op).unwrap();
     let data: Vec<u8> = (0..2_000_000_u32).map(|at| (at % 251) as u8).collect();
     let mut held = 0;

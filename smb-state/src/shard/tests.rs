@@ -30,6 +30,7 @@ mod channel_sequence;
 mod directories;
 mod durable;
 mod extents;
+mod limits;
 mod links;
 mod locks;
 mod negotiate_answer;

@@ -1,7 +1,7 @@
 //! Named streams and extended attributes.
 
 use bytes::Bytes;
-use smb_proto::fscc::ea::{FullEa, packed_size};
+use smb_proto::fscc::ea::{FullEa, TOTAL_MAX, packed_size};
 use smb_proto::{FileAttributes, Name, NtStatus};
 use smb_state::ids::Handle;
 use smb_state::storage::{Initial, Intent, Kind, Object, Resolved, StorageOp, StorageReply};
@@ -11,6 +11,7 @@ use super::{Case, Client};
 pub(super) const CASES: &[Case] = &[
     ("streams_hold_data", streams_hold_data),
     ("streams_are_found_and_listed", streams_are_found_and_listed),
+    ("streams_are_bounded", streams_are_bounded),
     ("streams_of_directories", streams_of_directories),
     ("streams_are_renamed", streams_are_renamed),
     ("streams_are_removed", streams_are_removed),
@@ -21,9 +22,13 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 fn create_stream(client: &Client, path: &str, stream: &str) -> Result<Object, NtStatus> {
+    create_stream_of(client, path, stream, u32::MAX)
+}
+
+fn create_stream_of(client: &Client, path: &str, stream: &str, most: u32) -> Result<Object, NtStatus> {
     let file = client.find(path);
     let initial = Box::new(Initial::default());
-    let op = StorageOp::CreateStream { file: file.handle, stream: Name::from(stream), initial };
+    let op = StorageOp::CreateStream { file: file.handle, stream: Name::from(stream), initial, most };
     let created = client.opened(op);
     client.close(file.handle);
     created
@@ -107,6 +112,26 @@ fn streams_are_found_and_listed(client: &Client) {
     let stream = client.find("f:ONE");
     assert_eq!(streams(client, stream.handle), expected);
     client.close(stream.handle);
+}
+
+fn streams_are_bounded(client: &Client) {
+    if !client.caps().streams {
+        return;
+    }
+    for path in ["f", "d"] {
+        if path == "f" {
+            client.put(path, b"data")
+        } else {
+            client.directory(path)
+        }
+        let one = create_stream_of(client, path, "one", 2).unwrap();
+        client.close(create_stream_of(client, path, "two", 2).unwrap().handle);
+        assert_eq!(create_stream_of(client, path, "three", 2), Err(NtStatus::FILE_SYSTEM_LIMITATION));
+        assert_eq!(create_stream_of(client, path, "ONE", 2), Err(NtStatus::OBJECT_NAME_COLLISION));
+        assert_eq!(client.done(StorageOp::UnlinkStream { handle: one.handle }), Ok(()));
+        client.close(create_stream_of(client, path, "three", 2).unwrap().handle);
+        client.close(one.handle);
+    }
 }
 
 fn streams_of_directories(client: &Client) {
@@ -238,6 +263,17 @@ fn eas_are_refused(client: &Client) {
         let large = "x".repeat(40_000);
         assert_eq!(set(&[ea("a", &large), ea("b", &large)]), Err(NtStatus::EA_TOO_LARGE));
         assert_eq!(eas(client, file.handle), []);
+        // Room that one gives back another may take (MS-FSA 2.1.5.15.6).
+        assert_eq!(set(&[ea("a", "x")]), Ok(()));
+        let two = packed_size(&[ea("a", "x"), ea("b", "x")]) as usize;
+        let rest = "x".repeat(TOTAL_MAX + 4 - two + 1);
+        assert_eq!(set(&[ea("b", &format!("{rest}x"))]), Err(NtStatus::EA_TOO_LARGE));
+        // Where the file system has room for so much.
+        if set(&[ea("b", &rest)]).is_ok() {
+            assert_eq!(packed_size(&eas(client, file.handle)) as usize, TOTAL_MAX + 4);
+            assert_eq!(set(&[ea("c", "x")]), Err(NtStatus::EA_TOO_LARGE));
+            assert_eq!(set(&[ea("a", ""), ea("c", "x")]), Ok(()));
+        }
     }
     client.close(file.handle);
 }

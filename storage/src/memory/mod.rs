@@ -102,8 +102,8 @@ impl Memory {
             StorageOp::Create { parent, name, kind, initial } => {
                 Ok(StorageReply::Opened(self.create(&*node(parent)?, &name, kind, &initial)?))
             }
-            StorageOp::CreateStream { file, stream, .. } => {
-                Ok(StorageReply::Opened(self.create_stream(&*node(file)?, &stream)?))
+            StorageOp::CreateStream { file, stream, most, .. } => {
+                Ok(StorageReply::Opened(self.create_stream(&*node(file)?, &stream, most)?))
             }
             StorageOp::Rename { handle, parent, name, replace } => {
                 done(self.rename(&*node(handle)?, &*node(parent)?, &name, replace))

@@ -281,12 +281,15 @@ impl Memory {
         Ok(())
     }
 
-    pub(super) fn create_stream(&self, node: &Node, name: &Name) -> Outcome<Object> {
+    pub(super) fn create_stream(&self, node: &Node, name: &Name, most: u32) -> Outcome<Object> {
         if name.is_empty() {
             return Err(NtStatus::OBJECT_NAME_INVALID.into());
         }
         if find_stream(&node.file, name).is_some() {
             return Err(NtStatus::OBJECT_NAME_COLLISION.into());
+        }
+        if node.file.state().streams.len() >= most as usize {
+            return Err(NtStatus::FILE_SYSTEM_LIMITATION.into());
         }
         let stream = Arc::new(Stream::new(name.clone(), Pages::new(&self.budget)));
         node.file.state().streams.push(Arc::clone(&stream));

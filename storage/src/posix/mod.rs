@@ -319,9 +319,9 @@ impl Volume {
                 let parent = self.handles.get(*parent)?;
                 Ok(StorageReply::Opened(self.create(&parent, name, *kind, initial, place)?))
             }
-            StorageOp::CreateStream { file, stream, initial } => {
+            StorageOp::CreateStream { file, stream, most, .. } => {
                 let file = self.handles.get(*file)?;
-                Ok(StorageReply::Opened(self.create_stream(&file, stream, initial)?))
+                Ok(StorageReply::Opened(self.create_stream(&file, stream, *most)?))
             }
             StorageOp::Rename { handle, parent, name, replace } => {
                 let (node, parent) = (self.handles.get(*handle)?, self.handles.get(*parent)?);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 use smb_proto::{Name, NtStatus};
-use smb_state::storage::{Initial, Object, StreamEntry};
+use smb_state::storage::{Object, StreamEntry};
 
 use super::Volume;
 use super::handle::{Inode, Node, StreamState};
@@ -160,14 +160,18 @@ impl Volume {
         Ok(result)
     }
 
-    pub(super) fn create_stream(&self, node: &Node, name: &Name, _initial: &Initial) -> Outcome<Object> {
+    pub(super) fn create_stream(&self, node: &Node, name: &Name, most: u32) -> Outcome<Object> {
         if !self.caps.streams || name.is_empty() {
             return Err(NtStatus::OBJECT_NAME_INVALID.into());
         }
         {
             let _held = lock(&node.inode.edit);
-            if find(&node.inode, name)?.is_some() {
+            let (known, wanted) = (list(&node.inode)?, name.folded());
+            if known.iter().any(|known| known.folded() == wanted) {
                 return Err(NtStatus::OBJECT_NAME_COLLISION.into());
+            }
+            if known.len() >= most as usize {
+                return Err(NtStatus::FILE_SYSTEM_LIMITATION.into());
             }
             store(&node.inode, name, None, &[])?;
         }

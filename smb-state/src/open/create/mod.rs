@@ -561,7 +561,8 @@ impl Shard {
     }
 
     fn make_stream(&mut self, mut creating: Box<Creating>, file: Object, stream: Name, turn: &mut Turn<'_>) {
-        let op = StorageOp::CreateStream { file: file.handle, stream, initial: Box::new(creating.initial()) };
+        let (initial, most) = (Box::new(creating.initial()), self.limits.streams_per_file_max);
+        let op = StorageOp::CreateStream { file: file.handle, stream, initial, most };
         creating.stage = Stage::MakingStream { file };
         self.submit(creating.requester.clone(), op, Wait::Create(creating), turn);
     }

@@ -293,6 +293,8 @@ fn an_open_has_so_many_locks_and_no_more() {
     assert_eq!(world.status(lock(one, 2, 1, SHARED)), NtStatus::SUCCESS, "nothing was kept");
     assert_eq!(world.status(lock(one, 4, 1, SHARED)), NtStatus::INSUFFICIENT_RESOURCES);
     assert_eq!(world.status(lock(other, 4, 1, SHARED)), NtStatus::SUCCESS, "others have their own");
+    assert_eq!(world.status(lock(one, 2, 1, UNLOCK)), NtStatus::SUCCESS);
+    assert_eq!(world.status(lock(one, 4, 1, SHARED)), NtStatus::SUCCESS, "one was given back");
 }
 
 #[test]
