@@ -9,7 +9,8 @@
 //! | [`Message::Setup`] | connection | session | answered USER_SESSION_DELETED |
 //! | [`Message::Authenticated`] | connection | session | its payload is released |
 //! | [`Message::Interim`] | whoever lets a request wait | connection | nobody is left to tell |
-//! | [`Message::Break`], [`Message::Settled`], [`Message::Permit`] | file | session | its close is on its way to the file |
+//! | [`Message::Break`] | file | session | answered [`FileAsk::NotTold`]; its close is on its way to the file |
+//! | [`Message::Settled`], [`Message::Permit`] | file | session | its close is on its way to the file |
 //! | [`Message::Notify`] | session | connection | nobody is left to tell |
 //! | [`Message::ChannelLost`] | connection | session | nothing to do |
 //! | [`Message::Endpoint`] | session | connection | its payload is released |
@@ -122,6 +123,8 @@ pub enum Message {
     Break {
         /// The open.
         open: OpenId,
+        /// The file, which is told if the client can't be.
+        file: FileKey,
         /// What is broken.
         notice: Notice,
     },

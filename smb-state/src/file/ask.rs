@@ -215,6 +215,16 @@ pub enum FileAsk {
         /// The open.
         open: OpenId,
     },
+    /// The break of a lease that is not acknowledged could not be told to the session of this open, which ends. Not answered; told to
+    /// another session of the client, if it has one there.
+    NotTold {
+        /// The open.
+        open: OpenId,
+        /// Its session.
+        session: SessionId,
+        /// The lease.
+        key: LeaseKey,
+    },
     /// A request that may wait here is given up: if it waits, it is refused with this status.
     Withdraw {
         /// The request.
@@ -254,6 +264,7 @@ impl FileAsk {
             | Self::Reclaim { .. }
             | Self::Cached { .. }
             | Self::SayAgain { .. }
+            | Self::NotTold { .. }
             | Self::Withdraw { .. } => None,
         }
     }
@@ -288,6 +299,7 @@ impl FileAsk {
             | Self::Clear { .. }
             | Self::Reclaim { .. }
             | Self::Cached { .. }
+            | Self::NotTold { .. }
             | Self::SayAgain { .. } => false,
         }
     }
@@ -490,6 +502,7 @@ impl File {
             | FileAsk::Reclaim { .. }
             | FileAsk::Cached { .. }
             | FileAsk::SayAgain { .. }
+            | FileAsk::NotTold { .. }
             | FileAsk::Withdraw { .. } => Verdict::Answer(self.answer_at_once(ask, effects)),
         }
     }
@@ -574,6 +587,10 @@ impl File {
             FileAsk::Cached { open } => return self.cached(*open),
             FileAsk::SayAgain { open } => {
                 let notice = self.grants.get(open).and_then(|grant| self.caching.say_again(grant.key, *open));
+                effects.extend(notice.map(|(session, open, notice)| Effect::Tell(session, open, notice)));
+            }
+            FileAsk::NotTold { open, session, key } => {
+                let notice = self.caching.tell_another(*key, *open, *session);
                 effects.extend(notice.map(|(session, open, notice)| Effect::Tell(session, open, notice)));
             }
             FileAsk::Withdraw { behind, status } => self.withdraw(*behind, *status, effects),
@@ -762,7 +779,7 @@ impl Shard {
                 #[cfg(feature = "seeded-faults")]
                 Effect::Tell(_, open, notice) if self.forget_break(key, open, notice, turn) => {}
                 Effect::Tell(session, open, notice) => {
-                    turn.post(Address::Session(session), Message::Break { open, notice });
+                    turn.post(Address::Session(session), Message::Break { open, file: key, notice });
                 }
                 Effect::Settled(session, open, state) => {
                     turn.post(Address::Session(session), Message::Settled { open, state });

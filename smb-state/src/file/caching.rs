@@ -655,6 +655,30 @@ impl Caching {
         Some(((*session)?, *open, holder.notice(key, breaking.to, true)))
     }
 
+    /// The break of a lease to nothing, which nobody acknowledges, did not reach the session of an open: what it said, for another
+    /// session of the client. It is one whose turn would have come after that (the last open is told first), so that this ends
+    /// whatever becomes of the sessions. What waits for its acknowledgment is told again when the open is closed.
+    pub(crate) fn tell_another(
+        &mut self,
+        lease: LeaseKey,
+        open: OpenId,
+        session: SessionId,
+    ) -> Option<(SessionId, OpenId, Notice)> {
+        let concerned = |(key, holder): &(&CacheKey, &mut Holder)| {
+            let same = matches!(**key, CacheKey::Lease(_, other) if other == lease);
+            same && holder.told == Some(session) && holder.breaking.is_none() && holder.state.is_empty()
+        };
+        let (key, holder) = self.holders.iter_mut().find(concerned)?;
+        let before = holder.opens.iter().rposition(|(other, _)| *other == open);
+        let left = holder.opens.get(..before.unwrap_or(holder.opens.len()))?;
+        let other =
+            |(open, of): &(OpenId, Option<SessionId>)| Some((*open, (*of).filter(|of| *of != session)?));
+        let (open, session) = left.iter().rev().find_map(other)?;
+        holder.told = Some(session);
+        let notice = Holder { state: R, ..holder.clone() }.notice(*key, NONE, false);
+        Some((session, open, notice))
+    }
+
     /// The client of an open is away. The open can be kept for it while it holds H, as a batch oplock or under a lease, and no
     /// break of that is under way (3.3.7.1, S33).
     pub(crate) fn preserve(&mut self, key: CacheKey, open: OpenId) -> bool {

@@ -10,7 +10,7 @@ use smb_proto::create_context::{LeaseKey, LeaseState};
 use super::State;
 use crate::file::FileAsk;
 use crate::file::caching::{CacheKey, Notice};
-use crate::ids::{ConnectionId, OpenId, SessionId};
+use crate::ids::{ConnectionId, FileKey, OpenId, SessionId};
 use crate::message::{Address, Answer, ClientAsk, Execution, Finished, Message, Origin};
 use crate::request::Command;
 use crate::response::{Body, Notification};
@@ -34,8 +34,32 @@ enum What {
 impl Shard {
     /// A file breaks what an open caches. Held back while an answer to CREATE that carries the same grant is on its way (S32);
     /// but not while a CREATE only waits for its grant: it may wait for whoever waits for this break (L5).
-    pub(crate) fn on_break(&mut self, session: SessionId, id: OpenId, notice: Notice, turn: &mut Turn<'_>) {
-        let Some(session) = self.sessions.get(&session) else { return };
+    pub(crate) fn on_break(
+        &mut self,
+        session: SessionId,
+        id: OpenId,
+        file: FileKey,
+        notice: Notice,
+        turn: &mut Turn<'_>,
+    ) {
+        if !self.pass_break_on(session, id, file, notice, turn)
+            && let Notice::Lease { key, acknowledge: false, .. } = notice
+        {
+            let ask = FileAsk::NotTold { open: id, session, key };
+            turn.post(Address::File(file), Message::AskFile(ask, self.nobody()));
+        }
+    }
+
+    /// Returns whether the client is told, or will be.
+    fn pass_break_on(
+        &mut self,
+        session: SessionId,
+        id: OpenId,
+        file: FileKey,
+        notice: Notice,
+        turn: &mut Turn<'_>,
+    ) -> bool {
+        let Some(session) = self.sessions.get(&session) else { return false };
         let granted = |id: &OpenId| self.opens.get(id).filter(|open| open.is_granted());
         let concerned = |other: &OpenId| match notice {
             Notice::Oplock(_) => *other == id && granted(other).is_some(),
@@ -48,9 +72,10 @@ impl Shard {
             .into_iter()
             .find(|other| self.opens.get(other).is_some_and(|open| open.state == State::Creating));
         if let Some(open) = unanswered.and_then(|other| self.opens.get_mut(&other)) {
-            open.held_breaks.push((id, notice));
-        } else if let Some(named) = named {
-            self.tell_break(named, notice, turn);
+            open.held_breaks.push((id, file, notice));
+            true
+        } else {
+            named.is_some_and(|named| self.tell_break(named, notice, turn))
         }
     }
 
@@ -68,11 +93,11 @@ impl Shard {
     pub(crate) fn tell_held_breaks(
         &mut self,
         session: SessionId,
-        held: Vec<(OpenId, Notice)>,
+        held: Vec<(OpenId, FileKey, Notice)>,
         turn: &mut Turn<'_>,
     ) {
-        for (open, notice) in held {
-            self.on_break(session, open, notice, turn);
+        for (open, file, notice) in held {
+            self.on_break(session, open, file, notice, turn);
         }
     }
 
@@ -85,11 +110,12 @@ impl Shard {
         self.tell_held_breaks(session, held, turn);
     }
 
-    fn tell_break(&mut self, id: OpenId, notice: Notice, turn: &mut Turn<'_>) {
-        let Some(open) = self.opens.get(&id) else { return };
-        let Some(session) = self.sessions.get(&open.session) else { return };
+    /// Returns whether there is a way to tell it.
+    fn tell_break(&mut self, id: OpenId, notice: Notice, turn: &mut Turn<'_>) -> bool {
+        let Some(open) = self.opens.get(&id) else { return false };
+        let Some(session) = self.sessions.get(&open.session) else { return false };
         // Any channel will do (3.3.4.1.6).
-        let Some(connection) = session.channels.keys().next().copied() else { return };
+        let Some(connection) = session.channels.keys().next().copied() else { return false };
         let encrypted = session.encrypt || session.trees.get(&open.tree).is_some_and(|tree| tree.encrypted);
         let sealed = encrypted.then_some(open.session);
         let notification = match notice {
@@ -114,6 +140,7 @@ impl Shard {
             open.break_told = Some(connection);
         }
         turn.post(Address::Connection(connection), Message::Notify(notification));
+        true
     }
 
     /// A channel is lost while its session goes on: a break that was told there may not have arrived (S35). Its file knows

@@ -120,7 +120,7 @@ pub struct Open {
     /// While it is being made: the file has granted it.
     pub(crate) granted: bool,
     /// Breaks that came before its CREATE was answered: a grant is never overtaken by its break (S32).
-    pub(crate) held_breaks: Vec<(OpenId, Notice)>,
+    pub(crate) held_breaks: Vec<(OpenId, FileKey, Notice)>,
     /// While it is being made: what its lease has kept of what was broken when the file granted it.
     pub(crate) settled: Option<LeaseState>,
     /// The open's own delete-pending directory was announced to the namespace.

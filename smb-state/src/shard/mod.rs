@@ -229,8 +229,8 @@ impl Shard {
             (Address::Session(_), Message::Cancel { connection, message, status }) => {
                 self.cancel_wait(connection, message, status, turn);
             }
-            (Address::Session(session), Message::Break { open, notice }) => {
-                self.on_break(session, open, notice, turn);
+            (Address::Session(session), Message::Break { open, file, notice }) => {
+                self.on_break(session, open, file, notice, turn);
             }
             (Address::Session(_), Message::Settled { open, state }) => self.on_settled(open, state),
             (Address::Session(_), Message::Permit { open, permit }) => self.on_permit(open, permit, turn),

@@ -20,6 +20,7 @@ mod copy;
 mod order;
 #[cfg(feature = "seeded-faults")]
 mod seeded;
+mod sessions;
 mod streams;
 
 const R: LeaseState = LeaseState::READ_CACHING;
