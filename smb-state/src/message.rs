@@ -18,6 +18,7 @@
 //! | [`Message::BindEnded`] | session | connection | its payload is released |
 //! | [`Message::SessionEnded`] | session | connection | nothing to do |
 //! | [`Message::Misbehaved`] | session | connection | nothing to do |
+//! | [`Message::Moved`] | file | session, open's home | it is on its way to the other; or its close to the file |
 //! | [`Message::Preserve`] | session | open's home | shards are always there |
 //! | [`Message::Reclaim`] | session | open's home | answered: there is no such open |
 //! | [`Message::Lost`] | file | open's home | it is on its way there; or its close to the file |
@@ -45,7 +46,7 @@ use crate::connection::Negotiated;
 use crate::event::{AuthOutcome, Identity};
 use crate::file::caching::{Cached, Notice};
 use crate::file::permit::Permit;
-use crate::file::{FileAsk, Removal};
+use crate::file::{FileAsk, NewName, Removal};
 use crate::ids::{
     BufferId, ConnectionId, FileKey, MessageId, OpenId, SessionId, ShardId, Token, TreeId, VolumeId,
 };
@@ -127,6 +128,13 @@ pub enum Message {
         file: FileKey,
         /// What is broken.
         notice: Notice,
+    },
+    /// The link of an open has another name by a rename of another open.
+    Moved {
+        /// The open.
+        open: OpenId,
+        /// The name.
+        name: Box<NewName>,
     },
     /// A break has ended with these rights that was under way when an open joined the lease.
     Settled {

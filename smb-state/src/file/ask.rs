@@ -8,7 +8,7 @@ use smb_proto::{Name, NtStatus};
 use super::caching::{BadAck, Breaks, CacheKey, CacheRequest, Cause, Notice, Want, is_look};
 use super::lock::{Access, Lock, OnConflict, Range};
 use super::permit::Permit;
-use super::{File, Grant, Link, Removal, share_mode};
+use super::{File, Grant, Link, NewName, Removal, share_mode};
 use crate::ids::{ConnectionId, FileKey, MessageId, OpenId, SessionId};
 use crate::message::{Address, Answer, Asker, ClientAsk, Message};
 use crate::shard::{Shard, Turn};
@@ -85,7 +85,7 @@ pub enum FileAsk {
         /// The open.
         open: OpenId,
         /// The name.
-        link: Link,
+        name: Box<NewName>,
     },
     /// The stream of an open is about to get another name, folded. Granted, or refused; when granted, the end is told.
     BeginStreamRename {
@@ -336,6 +336,8 @@ pub(super) enum Effect {
         asker: Option<Asker>,
     },
     Lose(OpenId),
+    /// An open's name has changed by another open. Its session; none if it is preserved.
+    Follow(OpenId, Option<SessionId>, Box<NewName>),
 }
 
 /// What becomes of an ask.
@@ -553,7 +555,7 @@ impl File {
                     return Answer::Refused(NtStatus::SHARING_VIOLATION);
                 }
             }
-            FileAsk::Renamed { open, link } => self.rename(*open, link),
+            FileAsk::Renamed { open, name } => self.rename(*open, name, effects),
             FileAsk::Replace { link } => {
                 let open = self.grants.values().any(|grant| grant.link == *link);
                 if open || self.deletes.contains_key(link) {
@@ -800,6 +802,10 @@ impl Shard {
                     turn.post(Address::Client(client), Message::AskClient(ask, asker));
                 }
                 Effect::Lose(open) => turn.post(Address::Open(open), Message::Lost { open }),
+                Effect::Follow(open, session, name) => {
+                    let to = session.map_or(Address::Open(open), Address::Session);
+                    turn.post(to, Message::Moved { open, name });
+                }
             }
         }
     }

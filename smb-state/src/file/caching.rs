@@ -695,6 +695,12 @@ impl Caching {
         opens.find(|(other, _)| *other == open).map(|(_, entry)| *entry = Some(session)).is_some()
     }
 
+    /// Whether an open is preserved.
+    pub(crate) fn is_kept(&self, key: CacheKey, open: OpenId) -> bool {
+        let holder = self.holders.get(&key);
+        holder.is_some_and(|holder| holder.opens.contains(&(open, None)))
+    }
+
     /// What an open caches.
     pub(crate) fn cached(&self, key: CacheKey, open: OpenId) -> Cached {
         let holder =

@@ -201,12 +201,28 @@ fn set<K: Ord>(deletes: &mut BTreeMap<K, Delete>, key: K, delete: bool) {
     }
 }
 
+/// The name that a link has from now on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct NewName {
+    /// The link, folded.
+    pub link: Link,
+    /// Its path from the share's root, as the client spelled it.
+    pub path: Name,
+    /// The last component as the volume stores it.
+    pub spelled: Name,
+}
+
 impl File {
-    /// Every open that came by the same name follows it.
-    fn rename(&mut self, open: OpenId, link: &Link) {
+    /// Every open that came by the same name follows it, and is told.
+    fn rename(&mut self, open: OpenId, name: &NewName, effects: &mut Vec<ask::Effect>) {
+        let link = &name.link;
         let Some(old) = self.grants.get(&open).map(|grant| grant.link.clone()) else { return };
-        for grant in self.grants.values_mut().filter(|grant| grant.link == old) {
+        for (other, grant) in self.grants.iter_mut().filter(|(_, grant)| grant.link == old) {
             grant.link = link.clone();
+            if *other != open {
+                let session = (!self.caching.is_kept(grant.key, *other)).then_some(grant.session);
+                effects.push(ask::Effect::Follow(*other, session, Box::new(name.clone())));
+            }
         }
         if let Some(delete) = self.deletes.remove(&old) {
             self.deletes.insert(link.clone(), delete);

@@ -127,7 +127,11 @@ fn what_a_last_close_removes_has_the_name_of_now() {
     let mut file = File::default();
     file.grants.insert(OpenId(1), grant(AccessMask::DELETE, ALL));
     file.grants.insert(OpenId(2), Grant { delete_on_close: true, ..grant(AccessMask::DELETE, ALL) });
-    file.rename(OpenId(1), &link("B"));
+    let name = NewName { link: link("B"), path: Name::from("b"), spelled: Name::from("b") };
+    let mut effects = Vec::new();
+    file.rename(OpenId(1), &name, &mut effects);
+    let told = ask::Effect::Follow(OpenId(2), Some(SessionId(1)), Box::new(name));
+    assert_eq!(effects, [told], "who renamed it knows");
     assert_eq!(file.close(OpenId(1)), None);
     assert_eq!(file.close(OpenId(2)), Some(removal("B", "")));
 }

@@ -19,9 +19,9 @@ use smb_proto::{Name, NtStatus};
 use channel_sequence::{Outstanding, Stale, Ticket};
 use durable::{Created, Durable};
 
-use crate::file::Link;
 use crate::file::caching::Notice;
 use crate::file::permit::{Permit, UnderPermit};
+use crate::file::{Link, NewName};
 use crate::ids::{ConnectionId, FileKey, Handle, OpenId, SessionId, ShareId, TreeId, VolumeId};
 use crate::message::{Execution, Finished, Origin};
 use crate::request::{Command, IoctlInput};
@@ -81,6 +81,8 @@ pub struct Open {
     pub(crate) stream: Name,
     /// The last component and the stream as the volume spells them.
     pub(crate) spelled: (Name, Name),
+    /// The name that its link got while its CREATE was under way.
+    pub(crate) moved: Option<Box<NewName>>,
     /// The name it came by.
     pub(crate) link: Link,
     /// FilePositionInformation: nothing but a number that the client keeps here.
@@ -179,6 +181,15 @@ impl Open {
 
     pub(crate) fn volume(&self) -> VolumeId {
         self.file.volume
+    }
+
+    /// Its link has another name.
+    pub(crate) fn follow(&mut self, name: &NewName) {
+        let units = self.path.units();
+        let stream = units.iter().position(|unit| *unit == u16::from(b':')).and_then(|at| units.get(at..));
+        let path = [name.path.units(), stream.unwrap_or_default()].concat();
+        (self.link, self.path) = (name.link.clone(), Name::from_units(path));
+        self.spelled.0 = name.spelled.clone();
     }
 
     /// Its path with another stream.

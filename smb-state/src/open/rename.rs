@@ -19,8 +19,8 @@ use smb_proto::name::fold_unit;
 use smb_proto::{Name, NtStatus};
 
 use super::create::Creating;
-use super::{Open, OpenRequest};
-use crate::file::{FileAsk, Link};
+use super::{Open, OpenRequest, State};
+use crate::file::{FileAsk, Link, NewName};
 use crate::ids::{FileKey, OpenId, ShardId, VolumeId};
 use crate::message::{Address, Answer, Asker, Finished, Message, Origin};
 use crate::namespace::NamespaceAsk;
@@ -400,14 +400,27 @@ impl Shard {
             && let Some(link) = renaming.reserved.clone()
             && let Some(open) = self.opens.get_mut(&renaming.open)
         {
-            open.link = link.clone();
-            open.path = renaming.target.path().clone();
-            open.spelled.0 = renaming.target.file_name().map(Name::from_units).unwrap_or_default();
-            let ask = FileAsk::Renamed { open: renaming.open, link };
+            let name = Box::new(NewName {
+                link,
+                path: renaming.target.path().clone(),
+                spelled: renaming.target.file_name().map(Name::from_units).unwrap_or_default(),
+            });
+            open.follow(&name);
+            let ask = FileAsk::Renamed { open: renaming.open, name };
             let file = open.file;
             turn.post(Address::File(file), Message::AskFile(ask, self.nobody()));
         }
         self.end_rename(renaming, NtStatus::SUCCESS, turn);
+    }
+
+    /// Another open gave the link of this one another name. One whose CREATE is not answered yet hears of it then: until that the
+    /// name is its CREATE's.
+    pub(crate) fn on_moved(&mut self, id: OpenId, name: Box<NewName>) {
+        match self.opens.get_mut(&id) {
+            Some(open) if open.state == State::Creating => open.moved = Some(name),
+            Some(open) => open.follow(&name),
+            None => {}
+        }
     }
 
     /// What watchers are told of a rename or a new link.

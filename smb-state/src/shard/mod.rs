@@ -232,6 +232,9 @@ impl Shard {
             (Address::Session(session), Message::Break { open, file, notice }) => {
                 self.on_break(session, open, file, notice, turn);
             }
+            (Address::Session(_) | Address::Open(_), Message::Moved { open, name }) => {
+                self.on_moved(open, name);
+            }
             (Address::Session(_), Message::Settled { open, state }) => self.on_settled(open, state),
             (Address::Session(_), Message::Permit { open, permit }) => self.on_permit(open, permit, turn),
             (Address::Connection(connection), Message::Notify(notification)) => {

@@ -33,6 +33,7 @@ mod extents;
 mod limits;
 mod links;
 mod locks;
+mod moved;
 mod negotiate_answer;
 mod notify;
 mod replace;

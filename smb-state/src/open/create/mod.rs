@@ -608,6 +608,9 @@ impl Shard {
         open.stream = object.stream.folded();
         open.spelled = (object.name.clone(), object.stream.clone());
         open.link = Link { parent: object.parent, name: object.name.folded() };
+        if let Some(name) = open.moved.take() {
+            open.follow(&name);
+        }
         let held = std::mem::take(&mut open.held_breaks);
         let file_id = open.file_id(creating.open);
         (open.durable, open.created) = (durable, created);
@@ -758,6 +761,7 @@ impl Creating {
             path: shown_path(&self.path),
             stream: Name::default(),
             spelled: (Name::default(), Name::default()),
+            moved: None,
             link: Link { parent: FileNumber(0), name: Name::default() },
             position: 0,
             ea_index: 1,
