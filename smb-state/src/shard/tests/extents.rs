@@ -161,3 +161,29 @@ fn a_volume_tells_that_it_has_no_previous_versions_and_no_quotas() {
     let object_id = query(FsInfoClass::OBJECT_ID);
     assert_eq!((object_id.len(), &object_id[..12]), (64, [9; 12].as_slice()), "made of the server's id");
 }
+
+/// What no volume backs is refused as what it is (MS-SMB2 3.3.5.20.4, 3.3.5.21.4, MS-FSA 2.1.5.10).
+#[test]
+fn quotas_integrity_and_set_object_ids_are_honestly_refused() {
+    let mut world = world();
+    let id = world.open("a", 5, 50);
+    let query = QueryInfo { file_id: id, output_max: 100, input_length: 0, asked: Asked::Quota };
+    let actions = world.send(Command::QueryInfo(Box::new(query)));
+    assert_eq!(response(&actions).status, NtStatus::NOT_SUPPORTED);
+    let set = SetInfo { file_id: id, length: 0, what: Setting::Quota };
+    let actions = world.send(Command::SetInfo(Box::new(set)));
+    assert_eq!(response(&actions).status, NtStatus::NOT_SUPPORTED);
+    for code in [
+        FsctlCode::GET_INTEGRITY_INFORMATION,
+        FsctlCode::SET_INTEGRITY_INFORMATION,
+        FsctlCode::SET_OBJECT_ID,
+        FsctlCode::DELETE_OBJECT_ID,
+    ] {
+        let actions = control(&mut world, id, code, IoctlInput::Nothing, 4096);
+        assert_eq!(response(&actions).status, NtStatus::INVALID_DEVICE_REQUEST, "{code:?}");
+    }
+    let actions = control(&mut world, id, FsctlCode::GET_COMPRESSION, IoctlInput::Nothing, 2);
+    assert_eq!(output(&actions), [0, 0], "nothing is compressed");
+    let actions = control(&mut world, id, FsctlCode::SET_COMPRESSION, IoctlInput::SetCompression(2), 0);
+    assert_eq!(response(&actions).status, NtStatus::NOT_SUPPORTED);
+}

@@ -283,6 +283,31 @@ fn an_open_that_neither_reads_nor_writes_locks_nothing() {
     assert_eq!(world.status(lock(id, 0, 1, SHARED)), NtStatus::INVALID_DEVICE_REQUEST);
 }
 
+/// What an open writes under its lock comes before the next lock of the bytes, also when it unlocks before storage is done: who
+/// reads under that lock must not find what was there before.
+#[test]
+fn a_lock_waits_for_what_was_written_under_the_one_before() {
+    for asks in [false, true] {
+        let (mut world, one, other) = two_opens();
+        if asks {
+            // Beside a shared lock writers ask the file each time.
+            assert_eq!(world.status(lock(other, 100, 1, SHARED)), NtStatus::SUCCESS);
+        }
+        assert_eq!(world.status(lock(one, 0, 10, EXCLUSIVE)), NtStatus::SUCCESS);
+        let waiting = world.send_waiting(lock(other, 5, 1, EXCLUSIVE));
+        let (writing, op) = submitted(&world.send(write(one, 5, 1)));
+        assert!(matches!(op, StorageOp::Write { .. }));
+        let unlocked = world.send(lock(one, 0, 10, UNLOCK));
+        assert_eq!(response(&unlocked).status, NtStatus::SUCCESS, "and nobody else is answered");
+        let actions = world.answer(writing, StorageReply::Written { length: 1 });
+        assert!(ended(&actions).contains(&(waiting, NtStatus::SUCCESS)), "{actions:?}");
+        assert_eq!(ended(&actions).len(), 2);
+        // Now the next one writes, and what the first one asks for is refused.
+        assert_eq!(world.status(read(one, 5, 1)), NtStatus::FILE_LOCK_CONFLICT);
+        submitted(&world.send(read(other, 5, 1)));
+    }
+}
+
 #[test]
 fn an_open_has_so_many_locks_and_no_more() {
     let (mut world, one, other) = two_opens();
