@@ -38,7 +38,7 @@ pub fn run(kind: PeerKind, filter: &[String]) -> Result<Totals> {
 
     let mut checks = smbclient::checks(peer.site(), &configuration);
     checks.extend(channels::checks(peer.site()));
-    checks.extend(python::checks(peer.site(), &python));
+    checks.extend(python::checks(kind, peer.site(), &python));
     checks.extend(rust_clients::checks(peer.site(), &rust_clients));
     checks.push(embed::check());
     let mut totals = run_side_by_side(&selected(checks, filter));

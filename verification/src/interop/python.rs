@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use super::Check;
-use crate::peer::Site;
+use crate::peer::{PeerKind, Site};
 use crate::{process, workspace};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -31,16 +31,23 @@ const RUNS: &[(&str, &str, &str)] = &[
 ];
 
 /// Every script in its dialects and protections.
-pub(super) fn checks<'a>(site: &'a Site, python: &'a Path) -> Vec<Check<'a>> {
+pub(super) fn checks<'a>(kind: PeerKind, site: &'a Site, python: &'a Path) -> Vec<Check<'a>> {
     RUNS.iter()
         .map(|&(client, dialect, protection)| Check {
             name: format!("{client} {dialect} {protection}"),
-            run: Box::new(move || run(site, python, client, dialect, protection)),
+            run: Box::new(move || run(kind, site, python, client, dialect, protection)),
         })
         .collect()
 }
 
-fn run(site: &Site, python: &Path, client: &str, dialect: &str, protection: &str) -> Result<()> {
+fn run(
+    kind: PeerKind,
+    site: &Site,
+    python: &Path,
+    client: &str,
+    dialect: &str,
+    protection: &str,
+) -> Result<()> {
     let script = workspace::package_dir().join("python").join(format!("{client}_check.py"));
     let user = &site.users[0];
     let mut command = Command::new(python);
@@ -50,6 +57,8 @@ fn run(site: &Site, python: &Path, client: &str, dialect: &str, protection: &str
         .args([dialect, protection])
         .env("SMB_USER", user.name)
         .env("SMB_PASSWORD", user.password)
+        // Others make no symbolic links for clients.
+        .env("SMB_LINKS", if matches!(kind, PeerKind::Smbd | PeerKind::SmbServer) { "no" } else { "yes" })
         // A byte-code cache would appear in the source tree.
         .env("PYTHONDONTWRITEBYTECODE", "1");
     let output = process::run_checked(&mut command, LIMIT)?;

@@ -28,6 +28,7 @@ pub(super) const ALL: &[Case] = &[
     Case { name: "mkdir and rmdir", run: mkdir_and_rmdir },
     Case { name: "del", run: del },
     Case { name: "allinfo", run: allinfo },
+    Case { name: "symbolic link", run: symbolic_link },
     Case { name: "du", run: du },
     Case { name: "deltree", run: deltree },
     Case { name: "names with spaces", run: names_with_spaces },
@@ -154,6 +155,23 @@ fn allinfo(bench: &Bench<'_>) -> Result<()> {
         ensure!(output.lines().any(|line| line.starts_with(field)), "no {field} in {output}");
     }
     ensure!(output.contains("stream: [::$DATA], 12345 bytes"), "no main stream of 12345 bytes in {output}");
+    Ok(())
+}
+
+/// Whether the server shows links or follows them: what is asked of a link's name works, and what it leads to stays.
+fn symbolic_link(bench: &Bench<'_>) -> Result<()> {
+    fs::write(bench.served.join("target"), b"behind the link")?;
+    std::os::unix::fs::symlink("target", bench.served.join("link"))?;
+    let information = bench.client.run("allinfo link")?;
+    let shown = information.contains("symlink: subst=[target]");
+    let followed = information.contains("stream: [::$DATA], 15 bytes");
+    ensure!(shown != followed, "{information}");
+    if followed {
+        return bench.client.run("get link received").map(drop);
+    }
+    bench.client.run("rename link moved; del moved")?;
+    ensure!(fs::symlink_metadata(bench.served.join("moved")).is_err(), "the link is still there");
+    ensure!(fs::read(bench.served.join("target"))? == b"behind the link", "the target is not as it was");
     Ok(())
 }
 
