@@ -4,7 +4,9 @@
 //! watched, a request that changes names or attributes reads what is queued, does its work, and reads again, all under one
 //! lock. What comes in between under a name that the request concerns is its own and is kept quiet; the core tells of it. The
 //! kernel queues events before the system call returns, so nothing of a request's own comes later. While nothing is watched
-//! requests take no lock, but are counted: the first watch begins when those that did not know of it are done.
+//! requests take no lock, but are counted: the first watch begins when those that did not know of it are done. (One hole is
+//! left: a request that only looks at a file may be the last to let go of it, while another closes it; that the file was
+//! written is told then as if somebody else had done it.)
 //!
 //! Data that another process writes is told when it closes the file: events of each write would have to be told apart from
 //! ours, which would put a lock around all writes. Directories below a watched tree are watched one by one, up to a bound;
