@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use runtime::Cores;
 use serde::Deserialize;
 use smb_proto::command::negotiate::Dialect;
-use smb_state::config::Limits;
+use smb_state::config::{Limits, Survives};
 use toml::Spanned;
 
 use crate::cli::{Crypto, RuntimeKind};
@@ -69,6 +69,8 @@ pub(crate) struct ShareSettings {
     pub(crate) encrypt: bool,
     /// Listings leave out what the user may not read.
     pub(crate) access_based: bool,
+    /// Clients get persistent handles, and their writes survive this.
+    pub(crate) continuous_availability: Option<Survives>,
     /// Guests and anonymous clients may connect too, where the server lets them in.
     pub(crate) guests: bool,
     /// `None`: every user.
@@ -151,6 +153,24 @@ struct LimitsSection {
     io_size: Option<Spanned<u32>>,
 }
 
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Availability {
+    Off,
+    PowerCut,
+    KilledServer,
+}
+
+impl Availability {
+    fn survives(self) -> Option<Survives> {
+        match self {
+            Self::Off => None,
+            Self::PowerCut => Some(Survives::PowerCut),
+            Self::KilledServer => Some(Survives::KilledServer),
+        }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ShareSection {
@@ -161,6 +181,7 @@ struct ShareSection {
     encrypt: Option<Spanned<bool>>,
     #[serde(default)]
     access_based_enumeration: bool,
+    continuous_availability: Option<Availability>,
     #[serde(default)]
     guests: bool,
     users: Option<Vec<Spanned<String>>>,
@@ -426,6 +447,7 @@ fn shares(
             read_only: section.read_only,
             encrypt,
             access_based: section.access_based_enumeration,
+            continuous_availability: section.continuous_availability.and_then(Availability::survives),
             guests: section.guests,
             users,
         });
@@ -485,6 +507,7 @@ mod tests {
             read_only: false,
             encrypt: false,
             access_based: false,
+            continuous_availability: None,
             guests: false,
             users: None,
         };

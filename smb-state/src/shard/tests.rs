@@ -33,6 +33,7 @@ mod extents;
 mod locks;
 mod negotiate_answer;
 mod notify;
+mod persistent;
 mod replace;
 mod streams;
 mod times;
@@ -58,6 +59,7 @@ fn config() -> Config {
             read_only: false,
             encrypted: false,
             access_based: false,
+            continuous_availability: None,
             allowed: Allowed::Users,
         }],
         interfaces: Vec::new(),
