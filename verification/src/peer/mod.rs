@@ -282,6 +282,15 @@ impl Peer {
         Ok(Some(report))
     }
 
+    /// Kills the server, and starts it again where it was.
+    pub fn kill_and_restart(&self) -> Result<()> {
+        let mut child = self.lock_child();
+        self.signal(&child, Signal::KILL)?;
+        child.wait()?;
+        *child = spawn(self.kind, &self.site)?;
+        Ok(())
+    }
+
     /// Stops the server.
     ///
     /// # Errors
