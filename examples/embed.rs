@@ -59,6 +59,9 @@ impl Server {
             // The core ignores the expiry of a timer that was stopped or moved.
             Action::Disarm(_) | Action::Abandon { .. } => {}
             Action::ToShard(..) => unreachable!("there is one shard"),
+            Action::Store { .. } | Action::Recovered { .. } => {
+                unreachable!("no share is continuously available")
+            }
             Action::Record(audit) => eprintln!("{audit:?}"),
         }
         None

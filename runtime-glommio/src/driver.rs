@@ -137,6 +137,15 @@ impl Core {
             }
             // Drivers need no hurry: none of ours could use the hint.
             Action::Abandon { token } => tracing::trace!(?token, "abandoned"),
+            Action::Store { token, connection, change } => {
+                let answer = runtime::records::change(&self.hub, cell.id, (token, connection), change);
+                queue.extend(answer.map(|answer| (cell.id, answer)));
+            }
+            Action::Recovered { restored, .. } => {
+                if let Some((shard, event)) = common.records.recovered(restored) {
+                    self.enqueue(queue, shard, event, errand);
+                }
+            }
             Action::Release(buffer) => common.buffers.release(buffer),
             Action::Arm { timer, armed, after_ms } => {
                 cell.timers.arm(timer, armed, Duration::from_millis(after_ms));

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{FromRawFd, IntoRawFd};
 use std::rc::Rc;
+use std::time::Duration;
 
 use glommio::GlommioError;
 use glommio::net::TcpListener;
@@ -15,10 +16,17 @@ use crate::connection::{self, Tcp, duplicate};
 use crate::driver::Core;
 use crate::mesh::Foreign;
 
+/// How often to look whether connections may be accepted.
+const RECOVERY_LOOK: Duration = Duration::from_millis(1);
+
 /// Accepts until the server stops, which shuts the socket down, and gives each connection to the core that has the fewest.
 pub(crate) async fn accept(core: Rc<Core>, listener: std::net::TcpListener) {
     // SAFETY: `into_raw_fd` gives up ownership of an open descriptor, which has this owner alone from here on.
     let listener = unsafe { TcpListener::from_raw_fd(listener.into_raw_fd()) };
+    // What persistent opens hold must be there before anybody comes.
+    while !core.hub.common.records.is_recovered() && core.hub.phase() == Phase::Serving {
+        Timer::new(RECOVERY_LOOK).await;
+    }
     let mut complained = false;
     loop {
         let accepted = accept_one(&listener).await;

@@ -14,7 +14,7 @@ use futures_lite::future::yield_now;
 use glommio::timer::Timer;
 use glommio::{LocalExecutorBuilder, Placement};
 use runtime::running::{KILL_GRACE, Phase, wait};
-use runtime::{Common, Leftovers, Metrics, Running, ServerConfig, listen};
+use runtime::{Common, Leftovers, Metrics, Recovery, Running, ServerConfig, listen};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use smb_state::Shard;
@@ -79,6 +79,11 @@ impl Server {
         for _ in 0..cores {
             // A thread that ends without a word has panicked.
             started.recv().unwrap_or_else(|_| Err(io::Error::other("a core's thread failed")))?;
+        }
+        let hub = &handle.hub;
+        if let Some((shard, event)) = hub.common.records.begin() {
+            hub.post(hub.core_of(shard), Foreign::Event(shard, event, None));
+            hub.common.records.wait(|| hub.common.has_failed());
         }
         Ok(handle)
     }
@@ -260,6 +265,10 @@ impl Running for ServerHandle {
 
     fn reload(&self, order: &Admin) {
         admin::order(&self.hub, order);
+    }
+
+    fn recovery(&self) -> Option<Recovery> {
+        self.hub.common.records.recovery()
     }
 
     fn metrics(&self) -> Metrics {

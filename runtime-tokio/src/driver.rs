@@ -134,6 +134,15 @@ impl Pump {
             }
             // Drivers need no hurry: none of ours could use the hint.
             Action::Abandon { token } => tracing::trace!(?token, "abandoned"),
+            // Under the shard's lock: the store keeps the order in which it is asked.
+            Action::Store { token, connection, change } => {
+                let answer = runtime::records::change(hub, id, (token, connection), change);
+                self.queue.extend(answer.map(|answer| Work::Event(id, answer)));
+            }
+            Action::Recovered { restored, .. } => {
+                let next = hub.common.records.recovered(restored);
+                self.queue.extend(next.map(|(shard, event)| Work::Event(shard, event)));
+            }
             Action::Release(buffer) => self.later.push(Later::Release(buffer)),
             Action::Arm { timer, armed, after_ms } => {
                 cell.timers.arm(timer, armed, Duration::from_millis(after_ms));

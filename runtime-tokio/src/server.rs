@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use runtime::running::{KILL_GRACE, Phase, wait};
-use runtime::{Common, Leftovers, Metrics, Running, ServerConfig, listen};
+use runtime::{Common, Leftovers, Metrics, Recovery, Running, ServerConfig, listen};
 use smb_state::Shard;
 use smb_state::config::Shared;
 use smb_state::event::Admin;
@@ -20,7 +20,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 
 use crate::connection::{Here, Tcp};
-use crate::driver::Hub;
+use crate::driver::{Hub, Work};
 use crate::listener::{self, Arrival};
 use crate::mailbox::Mailboxes;
 use crate::mesh::ShardCell;
@@ -43,6 +43,10 @@ impl Server {
             .map(|_| Builder::new_current_thread().enable_io().enable_time().build())
             .collect::<io::Result<_>>()?;
         let hub = Arc::new(hub(config, cores));
+        if let Some((shard, event)) = hub.common.records.begin() {
+            hub.run([Work::Event(shard, event)]);
+            hub.common.records.wait(|| hub.common.has_failed());
+        }
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..cores).map(|_| mpsc::unbounded_channel()).unzip();
         let senders: Arc<[_]> = senders.into();
         let mut handle = ServerHandle { hub, addresses, threads: Vec::new() };
@@ -154,6 +158,10 @@ impl Running for ServerHandle {
 
     fn reload(&self, order: &Admin) {
         admin::order(&self.hub, order);
+    }
+
+    fn recovery(&self) -> Option<Recovery> {
+        self.hub.common.records.recovery()
     }
 
     fn metrics(&self) -> Metrics {

@@ -32,6 +32,9 @@ pub fn record(audit: &Audit, peer_of: impl Fn(ConnectionId) -> Option<SocketAddr
             let (peer, connection) = (peer(connection), connection.0);
             tracing::warn!(target: "audit", connection, peer, what, "peer broke the protocol");
         }
+        Audit::NotRestored { open } => {
+            tracing::warn!(target: "audit", open = open.0, "a persistent open is not there any more");
+        }
         Audit::AdapterMisuse { what } => tracing::error!(target: "audit", what, "adapter broke its contract"),
     }
 }

@@ -15,6 +15,7 @@ use smb_state::storage::StorageReply;
 use crate::config::{Bounds, ServerConfig};
 use crate::metrics::{self, CoreCounters, Metrics};
 use crate::payloads::Payloads;
+use crate::records::Records;
 use crate::running::Leftovers;
 
 /// The part of a server that is the same under every runtime.
@@ -45,12 +46,20 @@ pub struct Common {
     pub submitted: AtomicUsize,
     /// A step panicked.
     pub failed: AtomicBool,
+    /// Records of persistent opens.
+    pub records: Records,
 }
 
 impl Common {
     /// The common part of a server on `cores` threads, and the core's configuration.
     #[must_use]
-    pub fn new(config: ServerConfig, cores: usize) -> (Self, Config) {
+    pub fn new(mut config: ServerConfig, cores: usize) -> (Self, Config) {
+        if config.store.is_none() {
+            // What has no store is not offered.
+            for share in &mut config.core.shares {
+                share.continuous_availability = None;
+            }
+        }
         let endpoint_options = EndpointOptions {
             names: config.names,
             unauthenticated_frame_max: config.core.limits.unauthenticated_frame_max,
@@ -69,6 +78,7 @@ impl Common {
             unauthenticated_bytes: AtomicUsize::new(0),
             submitted: AtomicUsize::new(0),
             failed: AtomicBool::new(false),
+            records: Records::new(config.store, config.core.shards),
         };
         (common, config.core)
     }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::storage::store::HandleStore;
 use ::storage::table::VolumeTable;
 use rustix::thread::CpuSet;
 use smb_proto::auth::AcceptorConfig;
@@ -30,6 +31,8 @@ pub struct ServerConfig {
     pub cores: Cores,
     /// What one connection may cost.
     pub bounds: Bounds,
+    /// Where records of persistent opens are kept; without it no share is continuously available.
+    pub store: Option<Arc<dyn HandleStore>>,
 }
 
 /// The threads that serve connections.

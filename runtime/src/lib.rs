@@ -7,6 +7,7 @@
 //! * [`common`]: what all tasks of a server share; [`metrics`], [`payloads`]
 //! * [`connection`], [`frame`], [`auth`]: a connection's life, over any stream; `room`: memory for its large frames
 //! * [`storage`], [`offload`]: requests to drivers, and threads for those that block
+//! * [`records`]: what outlives the server of persistent opens
 //! * [`listen`], [`timers`], [`audit`]: sockets, the table of timers, the audit log
 
 pub mod audit;
@@ -19,6 +20,7 @@ pub mod listen;
 pub mod metrics;
 pub mod offload;
 pub mod payloads;
+pub mod records;
 mod room;
 pub mod running;
 pub mod storage;
@@ -28,4 +30,5 @@ pub use common::Common;
 pub use config::{Bounds, Cores, ServerConfig};
 pub use metrics::Metrics;
 pub use offload::BlockingPool;
+pub use records::Recovery;
 pub use running::{Leftovers, Running};

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use smb_state::event::Admin;
 
 use crate::metrics::Metrics;
+use crate::records::Recovery;
 
 /// Pause between two looks at what a shutdown still waits for.
 const SHUTDOWN_LOOK: Duration = Duration::from_millis(5);
@@ -32,6 +33,9 @@ pub trait Running: Send + Sync {
 
     /// Gives an order to every shard: new shares, new limits, end a session. Returns when all have carried it out.
     fn reload(&self, order: &Admin);
+
+    /// What became of persistent opens at the start, if there is a store for them.
+    fn recovery(&self) -> Option<Recovery>;
 
     /// The counters.
     fn metrics(&self) -> Metrics;

@@ -191,6 +191,7 @@ mod tests {
             provider: Arc::new(Portable),
             cores: Cores::Count(1),
             bounds: Bounds::default(),
+            store: None,
         }
     }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use runtime::Cores;
 use serde::Deserialize;
 use smb_proto::command::negotiate::Dialect;
-use smb_state::config::Limits;
+use smb_state::config::{Limits, Survives};
 use toml::Spanned;
 
 use crate::cli::{Crypto, RuntimeKind};
@@ -71,6 +71,8 @@ pub(crate) struct ShareSettings {
     pub(crate) access_based: bool,
     /// The server follows symbolic links; if not, clients do.
     pub(crate) follow_symlinks: bool,
+    /// Clients get persistent handles, and their writes survive this.
+    pub(crate) continuous_availability: Option<Survives>,
     /// Guests and anonymous clients may connect too, where the server lets them in.
     pub(crate) guests: bool,
     /// `None`: every user.
@@ -155,6 +157,24 @@ struct LimitsSection {
     io_size: Option<Spanned<u32>>,
 }
 
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Availability {
+    Off,
+    PowerCut,
+    KilledServer,
+}
+
+impl Availability {
+    fn survives(self) -> Option<Survives> {
+        match self {
+            Self::Off => None,
+            Self::PowerCut => Some(Survives::PowerCut),
+            Self::KilledServer => Some(Survives::KilledServer),
+        }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ShareSection {
@@ -166,6 +186,7 @@ struct ShareSection {
     #[serde(default)]
     access_based_enumeration: bool,
     follow_symlinks: Option<Spanned<bool>>,
+    continuous_availability: Option<Availability>,
     #[serde(default)]
     guests: bool,
     users: Option<Vec<Spanned<String>>>,
@@ -447,6 +468,7 @@ fn shares(
             encrypt,
             access_based: section.access_based_enumeration,
             follow_symlinks,
+            continuous_availability: section.continuous_availability.and_then(Availability::survives),
             guests: section.guests,
             users,
         });
@@ -507,6 +529,7 @@ mod tests {
             encrypt: false,
             access_based: false,
             follow_symlinks: false,
+            continuous_availability: None,
             guests: false,
             users: None,
         };

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crypto_fast::Fast;
-use runtime::{BlockingPool, Bounds, Cores, Running, ServerConfig};
+use runtime::{BlockingPool, Bounds, Cores, Recovery, Running, ServerConfig};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use smb_proto::auth::AcceptorConfig;
 use smb_proto::command::ioctl::NetworkInterface;
 use smb_proto::crypto::{CipherAlgorithm, Portable, Provider, SigningAlgorithm};
 use smb_state::config::{Config, Encryption as CoreEncryption};
 use smb_state::event::Admin;
+use storage::store::{HandleStore, LogStore, Options};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use zeroize::Zeroizing;
 
@@ -44,7 +45,8 @@ pub(crate) fn run(arguments: &ServeArguments) -> Outcome<()> {
     cores(&settings).check().about("cores")?;
     let (users, generated) = known_users(&settings, arguments)?;
     let directory = Arc::new(Directory::new(users, settings.strangers));
-    let (start, note) = state::begin(settings.state_dir.as_deref())?;
+    let (mut start, note) = state::begin(settings.state_dir.as_deref())?;
+    let store = handle_store(&settings, &mut start)?;
     if let Some(note) = note {
         tracing::warn!("{note}");
     }
@@ -52,6 +54,7 @@ pub(crate) fn run(arguments: &ServeArguments) -> Outcome<()> {
     let domain = smb_state::security::account_domain(&start.server_guid);
     let mut site = Site::new(&name, domain, Arc::new(BlockingPool::new(BLOCKING_THREADS_MAX)));
     let shares = site.shares(&settings.shares)?;
+    let keeps = store.is_some();
     let core = core_config(&settings, &start, shares);
     let handle = listen(&settings, |listen| ServerConfig {
         core: Config { interfaces: interfaces(&settings, &listen), ..core.clone() },
@@ -62,6 +65,7 @@ pub(crate) fn run(arguments: &ServeArguments) -> Outcome<()> {
         provider: provider(settings.crypto),
         cores: cores(&settings),
         bounds: Bounds::default(),
+        store: store.clone(),
     })?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().about("signals")?;
     // Before anybody is told that the server is ready: a signal must not find the default handler.
@@ -69,11 +73,35 @@ pub(crate) fn run(arguments: &ServeArguments) -> Outcome<()> {
     announce(&*handle, &settings, generated.as_ref().map(|password| password.as_str()))
         .about("standard output")?;
     let serving =
-        until_stopped(&*handle, &mut signals, || reload(arguments, &*handle, &directory, &mut site));
+        until_stopped(&*handle, &mut signals, || reload(arguments, &*handle, &directory, &mut site, keeps));
     #[cfg(feature = "seeded-faults")]
     let serving = crate::seeded::beside(&*handle, arguments.fault, serving);
     runtime.block_on(serving);
     stop(handle, &runtime, &mut signals)
+}
+
+/// Where records of persistent opens are kept, if a share has such. The number of the start is then also greater than those of all
+/// starts that the store knows.
+fn handle_store(settings: &Settings, start: &mut Start) -> Outcome<Option<Arc<dyn HandleStore>>> {
+    if settings.shares.iter().all(|share| share.continuous_availability.is_none()) {
+        return Ok(None);
+    }
+    let Some(directory) = &start.directory else {
+        return Err(Failure::new("a continuously available share needs a state directory (state_dir)"));
+    };
+    let path = directory.join("handles");
+    let options = Options { incarnation_min: start.incarnation, ..Options::default() };
+    let store = LogStore::open(&path, options).about_path(&path)?;
+    start.incarnation = store.incarnation();
+    for damage in store.damage() {
+        let (segment, bytes) = (damage.segment, &damage.bytes);
+        if damage.torn {
+            tracing::info!(segment, ?bytes, "the end of the handle store is torn, as crashes leave it");
+        } else {
+            tracing::error!(segment, ?bytes, "the handle store is damaged");
+        }
+    }
+    Ok(Some(Arc::new(store)))
 }
 
 /// What to serve, from the file or the command line.
@@ -110,14 +138,17 @@ fn shares_of_command_line(arguments: &ServeArguments) -> Outcome<Vec<ShareSettin
             return Err(Failure::new(format!("{} is not a directory that can be reached", path.display())));
         }
         let (read_only, path) = (arguments.read_only, path.clone());
+        let name = name.into();
+        let (encrypt, access_based, guests) = (false, false, false);
         shares.push(ShareSettings {
-            name: name.into(),
+            name,
             path,
             read_only,
-            encrypt: false,
-            access_based: false,
+            encrypt,
+            access_based,
+            continuous_availability: None,
             follow_symlinks: false,
-            guests: false,
+            guests,
             users: None,
         });
     }
@@ -296,6 +327,13 @@ fn announce(handle: &dyn Running, settings: &Settings, generated: Option<&str>) 
         let unc = quoted(&format!("//{host}/{}", share.name));
         writeln!(out, "try: smbclient {unc} -p {port} -U '{GENERATED_USER}%{password}'")?;
     }
+    if let Some(Recovery { restored, given_up, unreadable, took }) = handle.recovery() {
+        let ms = took.as_secs_f64() * 1000.0;
+        writeln!(
+            out,
+            "recovered {restored} handles in {ms:.1} ms; {given_up} given up, {unreadable} unreadable"
+        )?;
+    }
     for address in handle.addresses() {
         writeln!(out, "listening on {address}")?;
     }
@@ -345,8 +383,12 @@ fn reload(
     handle: &dyn Running,
     directory: &Directory,
     site: &mut Site,
+    keeps: bool,
 ) -> Outcome<()> {
     let settings = settings(arguments)?;
+    if !keeps && settings.shares.iter().any(|share| share.continuous_availability.is_some()) {
+        return Err(Failure::new("the first continuously available share needs a start of the server"));
+    }
     let users = settings.users_file.as_deref().map(load_users).transpose()?;
     let shares = site.shares(&settings.shares)?;
     if let Some(users) = users {

@@ -92,6 +92,7 @@ impl Site {
                 read_only: share.read_only,
                 encrypted: share.encrypt,
                 access_based: share.access_based,
+                continuous_availability: share.continuous_availability,
                 allowed: match &share.users {
                     Some(users) => Allowed::Named(users.iter().map(|user| user.as_str().into()).collect()),
                     None if share.guests => Allowed::Everyone,
@@ -125,6 +126,7 @@ impl Site {
             read_only: false,
             encrypted: false,
             access_based: false,
+            continuous_availability: None,
             allowed: Allowed::Everyone,
         }
     }
@@ -183,6 +185,7 @@ mod tests {
             encrypt: false,
             access_based: false,
             follow_symlinks: false,
+            continuous_availability: None,
             guests: false,
             users: None,
         }

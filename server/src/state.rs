@@ -16,6 +16,8 @@ const HEADER: &str = "leasehold-state 1";
 pub(crate) struct Start {
     pub(crate) server_guid: [u8; 16],
     pub(crate) incarnation: u16,
+    /// Where what outlives a start is kept, if it can be.
+    pub(crate) directory: Option<PathBuf>,
     /// Held while the server runs: two servers can't share a directory.
     _lock: Option<File>,
 }
@@ -49,6 +51,7 @@ pub(crate) fn begin(asked: Option<&Path>) -> Outcome<(Start, Option<String>)> {
             let start = Start {
                 server_guid: new_guid()?,
                 incarnation: u16::from_be_bytes([high, low]).max(1),
+                directory: None,
                 _lock: None,
             };
             Ok((
@@ -79,7 +82,7 @@ fn begin_in(directory: &Path) -> Outcome<Start> {
     // Starting over is better than not starting: only what outlives a start could mistake an id, and 65 535 starts later.
     let incarnation = last.checked_add(1).unwrap_or(1);
     users::replace(&path, emit(&server_guid, incarnation).as_bytes())?;
-    Ok(Start { server_guid, incarnation, _lock: Some(lock) })
+    Ok(Start { server_guid, incarnation, directory: Some(directory.into()), _lock: Some(lock) })
 }
 
 /// A random GUID (RFC 9562 version 4) in the byte order of the wire.

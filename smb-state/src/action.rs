@@ -4,8 +4,9 @@ use smb_proto::command::negotiate::Dialect;
 use smb_proto::crypto::{CipherAlgorithm, SigningAlgorithm};
 
 use crate::endpoint::Buffers;
-use crate::ids::{BufferId, Channel, ConnectionId, MessageId, SessionId, ShardId, Token};
+use crate::ids::{BufferId, Channel, ConnectionId, MessageId, OpenId, SessionId, ShardId, Token};
 use crate::message::Envelope;
+use crate::record::Record;
 use crate::response::{Notification, Response};
 use crate::storage::{Requester, StorageOp};
 use crate::timer::{Armed, Timer};
@@ -32,6 +33,22 @@ pub enum Action {
         /// The request.
         token: Token,
     },
+    /// Change a record in the store, in this order. Answered by exactly one [`crate::Event::Stored`].
+    Store {
+        /// Names the request in its answer.
+        token: Token,
+        /// Whose request waits for it; 0 if nobody's.
+        connection: ConnectionId,
+        /// The change.
+        change: StoreChange,
+    },
+    /// What [`crate::Event::Restored`] asked for is done.
+    Recovered {
+        /// The open.
+        open: OpenId,
+        /// It is there again; if not, its record goes.
+        restored: bool,
+    },
     /// A payload is no longer needed (R5).
     Release(BufferId),
     /// Start or move a timer.
@@ -49,6 +66,15 @@ pub enum Action {
     ToShard(ShardId, Envelope),
     /// Something worth a line in the audit log.
     Record(Audit),
+}
+
+/// A change of the records of persistent opens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum StoreChange {
+    /// This is the record of its open from now on.
+    Put(Box<Record>),
+    /// The open has no record any more.
+    Delete(OpenId),
 }
 
 /// What a connection's endpoint is told ([`crate::endpoint::Endpoint::carry_out`]).
@@ -190,6 +216,11 @@ pub enum Audit {
         connection: ConnectionId,
         /// How.
         what: &'static str,
+    },
+    /// A persistent open could not be restored: its file is gone, or another one, or its share is no longer for such opens.
+    NotRestored {
+        /// Which.
+        open: OpenId,
     },
     /// The adapter broke the contract of an event.
     AdapterMisuse {

@@ -217,6 +217,10 @@ pub struct Share {
     pub encrypted: bool,
     /// Listings leave out what the user may not read (Share.DoAccessBasedDirectoryEnumeration).
     pub access_based: bool,
+    /// Share.IsCA: clients get persistent handles, and this is what acknowledged writes survive. Only where the adapter has a
+    /// store for them; what is set in the configuration that a server starts with decides whether clients are told that there
+    /// are such handles.
+    pub continuous_availability: Option<Survives>,
     /// Who may connect.
     pub allowed: Allowed,
 }
@@ -233,9 +237,19 @@ impl Share {
             read_only: false,
             encrypted: false,
             access_based: false,
+            continuous_availability: None,
             allowed: Allowed::Users,
         }
     }
+}
+
+/// What acknowledged writes of a continuously available share survive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Survives {
+    /// A power cut: every write is written through, as 3.3.5.9 has it.
+    PowerCut,
+    /// The end of the server, but not of its machine: data may be in the page cache. The specification does not know this.
+    KilledServer,
 }
 
 /// Who may connect to a share.

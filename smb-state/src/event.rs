@@ -7,6 +7,7 @@ use smb_proto::command::ioctl::NetworkInterface;
 use crate::config::{Limits, Share};
 use crate::ids::{BufferId, ConnectionId, MessageId, SessionId, ShardId, ShareId, Token};
 use crate::message::Envelope;
+use crate::record::Record;
 use crate::request::Chain;
 use crate::storage::StorageReply;
 use crate::timer::{Armed, Timer};
@@ -44,6 +45,20 @@ pub enum Event {
         token: Token,
         /// The answer.
         reply: StorageReply,
+    },
+    /// A record is durable, or could not be made so. Comes exactly once for each [`crate::Action::Store`].
+    Stored {
+        /// The request's token.
+        token: Token,
+        /// Whether it would survive a power cut.
+        durable: bool,
+    },
+    /// A persistent open's record was there when the server started. Goes to the shard that is home to its id, before any connection
+    /// is accepted; one after the other, each once the one before was answered with [`crate::Action::Recovered`], in the order
+    /// in which they were stored.
+    Restored {
+        /// The record.
+        record: Box<Record>,
     },
     /// A step of an authentication ended. Comes exactly once for each [`crate::action::Output::Authenticate`] and
     /// [`crate::action::Output::Bind`].

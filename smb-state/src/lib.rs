@@ -13,6 +13,7 @@
 //! * [`security`]: who asks, and what security descriptors grant
 //! * [`message`]: what machines say to each other, within a shard and between shards
 //! * [`connection`], [`session`], [`open`], [`mod@file`], [`namespace`], [`client`]: the machines
+//! * [`record`]: what outlives the server of a persistent open
 //! * [`watch`]: change notification, which every shard takes part in
 
 pub mod action;
@@ -26,6 +27,7 @@ pub mod ids;
 pub mod message;
 pub mod namespace;
 pub mod open;
+pub mod record;
 pub mod request;
 pub mod response;
 pub mod security;

@@ -54,6 +54,7 @@ use crate::namespace::NamespaceAsk;
 use crate::open::Open;
 use crate::open::channel_sequence::Ticket;
 use crate::open::durable::Claim;
+use crate::record::Held;
 use crate::request::{Protection, Request, SessionSetup};
 use crate::response::{Body, Notification, Protect};
 use crate::watch::News;
@@ -387,6 +388,8 @@ pub enum Answer {
     Obstructed(Vec<FileKey>),
     /// There is a CREATE with this CreateGuid.
     CreateKnown(Box<KnownCreate>),
+    /// What the record of an open is to say.
+    Held(Box<Held>),
     /// The open is the asker's, who puts it into its session.
     Reclaimed {
         /// The open.
@@ -405,6 +408,8 @@ pub struct Terms {
     pub encryption: bool,
     /// Connection.ServerCapabilities includes SMB2_GLOBAL_CAP_MULTI_CHANNEL.
     pub multi_channel: bool,
+    /// Connection.ServerCapabilities includes SMB2_GLOBAL_CAP_PERSISTENT_HANDLES.
+    pub persistent_handles: bool,
 }
 
 /// A request on its way to a session.

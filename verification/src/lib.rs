@@ -13,6 +13,7 @@ pub mod hostile;
 pub mod install;
 pub mod interop;
 pub mod kernel_client;
+pub mod kills;
 pub mod peer;
 pub mod process;
 pub mod report;

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use verification::peer::{Fault, PeerKind, Runtime};
 use verification::report::Totals;
 use verification::{
-    bench, count, cuts, fuzz, hostile, install, interop, kernel_client, storm, torture, workspace,
+    bench, count, cuts, fuzz, hostile, install, interop, kernel_client, kills, storm, torture, workspace,
 };
 
 /// Tests the server with the clients and the test suite that others wrote, and compares its speed with smbd's.
@@ -123,6 +123,18 @@ enum Command {
     },
     /// Cut connections under clients that come back for their durable opens
     Cuts {
+        /// How often
+        #[arg(long, default_value_t = 200)]
+        count: usize,
+        /// Where the random parts start
+        #[arg(long)]
+        seed: Option<u64>,
+        /// What drives leasehold
+        #[arg(long, value_enum, value_name = "RUNTIME")]
+        runtime: Option<Runtime>,
+    },
+    /// Kill the server under clients that come back for their persistent opens
+    Kills {
         /// How often
         #[arg(long, default_value_t = 200)]
         count: usize,
@@ -260,6 +272,11 @@ fn run(command: Command) -> Result<Option<Totals>> {
             peer.prepare()?;
             cuts::run(&cuts::Options { peer, count, seed }).map(Some)
         }
+        Command::Kills { count, seed, runtime } => {
+            let peer = PeerKind::Leasehold.on(runtime);
+            peer.prepare()?;
+            kills::run(&kills::Options { peer, count, seed }).map(Some)
+        }
         Command::Storm { minutes: duration, seed, clients, runtime, fault, keep, unproven } => {
             let peer = PeerKind::Leasehold.on(runtime);
             peer.prepare()?;
@@ -298,6 +315,9 @@ fn test_everything(workers: usize) -> Totals {
     totals.stage("hostile peers", || hostile::run(PeerKind::Leasehold, &[]));
     totals.stage("cut connections", || {
         cuts::run(&cuts::Options { peer: PeerKind::Leasehold, count: 100, seed: Some(1) })
+    });
+    totals.stage("killed servers", || {
+        kills::run(&kills::Options { peer: PeerKind::Leasehold, count: 20, seed: Some(1) })
     });
     totals.stage("interoperability", || interop::run(PeerKind::Leasehold, &[]));
     totals.stage("storm", || storm::run_short(PeerKind::Leasehold, Duration::from_secs(20)));

@@ -44,6 +44,7 @@ pub fn config(shards: u16, limits: Limits, pipes: bool) -> Config {
             read_only: false,
             encrypted: false,
             access_based: false,
+            continuous_availability: None,
             allowed: Allowed::Users,
         }],
         interfaces: Vec::new(),

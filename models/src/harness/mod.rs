@@ -533,6 +533,9 @@ impl World {
             }
             Action::ToShard(to, envelope) => self.post(shard, to, envelope),
             Action::Record(Audit::AdapterMisuse { what }) => self.breaks(Rule::Machines, what),
+            Action::Store { .. } | Action::Recovered { .. } => {
+                self.breaks(Rule::Machines, "there is no persistent open");
+            }
             Action::Record(audit) => seen.push(Seen::Audit(audit)),
         }
     }

@@ -277,13 +277,26 @@ fn settle(
     if multi_channel {
         capabilities = capabilities.with(Capabilities::MULTI_CHANNEL);
     }
+    // Only where there is a share for it, which there is only with a store (3.3.5.4).
+    let persistent_handles = dialect.is_smb3()
+        && request.capabilities.contains(Capabilities::PERSISTENT_HANDLES)
+        && config.shares.iter().any(|share| share.continuous_availability.is_some());
+    if persistent_handles {
+        capabilities = capabilities.with(Capabilities::PERSISTENT_HANDLES);
+    }
     let mut server_security_mode = SecurityMode::SIGNING_ENABLED;
     if config.signing_required {
         server_security_mode = server_security_mode.with(SecurityMode::SIGNING_REQUIRED);
     }
     let io_size_max = if multi_credit { config.limits.io_size_max } else { SMALL_IO_SIZE };
     Negotiated {
-        terms: Terms { dialect, io_size_max, encryption: cipher.is_some(), multi_channel },
+        terms: Terms {
+            dialect,
+            io_size_max,
+            encryption: cipher.is_some(),
+            multi_channel,
+            persistent_handles,
+        },
         client_guid: if dialect == Dialect::SMB_2_0_2 { [0; 16] } else { request.client_guid },
         client_capabilities: request.capabilities,
         client_security_mode: request.security_mode,

@@ -11,6 +11,7 @@ use super::permit::Permit;
 use super::{File, Grant, Link, NewName, Removal, share_mode};
 use crate::ids::{ConnectionId, FileKey, MessageId, OpenId, SessionId};
 use crate::message::{Address, Answer, Asker, ClientAsk, Message};
+use crate::record::Held;
 use crate::shard::{Shard, Turn};
 use crate::timer::Timer;
 
@@ -210,6 +211,20 @@ pub enum FileAsk {
         /// The open.
         open: OpenId,
     },
+    /// What the record of a persistent open is to say. [`Answer::Held`].
+    Hold {
+        /// The open.
+        open: OpenId,
+    },
+    /// A persistent open is there again after a start of the server. Granted, or refused if an earlier one is in its way.
+    Restore {
+        /// The open.
+        open: OpenId,
+        /// What it may do.
+        grant: Box<Grant>,
+        /// What its record says that the file kept of it.
+        held: Box<Held>,
+    },
     /// The session of an open has another channel: what it was told of a break may not have arrived (S35).
     SayAgain {
         /// The open.
@@ -263,6 +278,8 @@ impl FileAsk {
             | Self::Preserve { .. }
             | Self::Reclaim { .. }
             | Self::Cached { .. }
+            | Self::Hold { .. }
+            | Self::Restore { .. }
             | Self::SayAgain { .. }
             | Self::NotTold { .. }
             | Self::Withdraw { .. } => None,
@@ -300,6 +317,8 @@ impl FileAsk {
             | Self::Reclaim { .. }
             | Self::Cached { .. }
             | Self::NotTold { .. }
+            | Self::Hold { .. }
+            | Self::Restore { .. }
             | Self::SayAgain { .. } => false,
         }
     }
@@ -503,6 +522,8 @@ impl File {
             | FileAsk::Preserve { .. }
             | FileAsk::Reclaim { .. }
             | FileAsk::Cached { .. }
+            | FileAsk::Hold { .. }
+            | FileAsk::Restore { .. }
             | FileAsk::SayAgain { .. }
             | FileAsk::NotTold { .. }
             | FileAsk::Withdraw { .. } => Verdict::Answer(self.answer_at_once(ask, effects)),
@@ -587,6 +608,8 @@ impl File {
             FileAsk::Preserve { open } => return self.preserve(*open),
             FileAsk::Reclaim { open, session } => return self.reclaim(*open, *session),
             FileAsk::Cached { open } => return self.cached(*open),
+            FileAsk::Hold { open } => return self.hold(*open),
+            FileAsk::Restore { open, grant, held } => return self.restore(*open, grant, held),
             FileAsk::SayAgain { open } => {
                 let notice = self.grants.get(open).and_then(|grant| self.caching.say_again(grant.key, *open));
                 effects.extend(notice.map(|(session, open, notice)| Effect::Tell(session, open, notice)));
@@ -629,6 +652,9 @@ impl File {
         effects: &mut Vec<Effect>,
     ) -> Verdict {
         let mut breaks = Breaks::default();
+        if self.is_kept_from(grant) {
+            return Verdict::Answer(Answer::Refused(NtStatus::FILE_NOT_AVAILABLE));
+        }
         let waits = match self.check_deletes(grant) {
             Err(status) => Err(status),
             Ok(()) if self.caching.check_batch(grant.key, &grant.stream, cause, &mut breaks) => Ok(true),

@@ -3,18 +3,26 @@
 //!
 //! It is kept for what it caches: when that is to be broken, nobody can be asked, and the open goes (S46). Whoever broke it waits
 //! for its close, as for an acknowledgment.
+//!
+//! Not so a persistent open: nobody else opens the stream while its client is away (3.3.5.9), and what others break that had the
+//! stream open before, the client is told when it is back. Such an open also comes back after a start of the server, from its
+//! record.
 
 use smb_proto::NtStatus;
 
-use super::File;
 use super::permit::Permit;
+use super::{File, Grant};
 use crate::ids::{OpenId, SessionId};
 use crate::message::Answer;
+use crate::record::Held;
 
 impl File {
     pub(super) fn preserve(&mut self, open: OpenId) -> Answer {
         let Some(grant) = self.grants.get_mut(&open) else { return Answer::Refused(NtStatus::FILE_CLOSED) };
-        if !self.caching.preserve(grant.key, open) {
+        if grant.persistent {
+            self.caching.keep(grant.key, open);
+            grant.away = true;
+        } else if !self.caching.preserve(grant.key, open) {
             return Answer::Refused(NtStatus::OBJECT_NAME_NOT_FOUND);
         }
         debug_assert!(grant.in_flight.is_empty(), "something of a preserved open is under way");
@@ -25,10 +33,42 @@ impl File {
 
     pub(super) fn reclaim(&mut self, open: OpenId, session: SessionId) -> Answer {
         let Some(grant) = self.grants.get_mut(&open) else { return Answer::Refused(NtStatus::FILE_CLOSED) };
-        if !self.caching.reclaim(grant.key, open, session) {
+        if !self.caching.reclaim(grant.key, open, session) && !grant.persistent {
             return Answer::Refused(NtStatus::OBJECT_NAME_NOT_FOUND);
         }
-        grant.session = session;
+        (grant.session, grant.away) = (session, false);
+        Answer::Granted
+    }
+
+    /// Whether somebody has this stream open whose client is away, and nobody else may open it.
+    pub(super) fn is_kept_from(&self, grant: &Grant) -> bool {
+        self.grants.values().any(|other| other.away && other.persistent && other.stream == grant.stream)
+    }
+
+    /// What is recorded of an open that is kept; from now on its client relies on it.
+    pub(super) fn hold(&mut self, open: OpenId) -> Answer {
+        let Some(grant) = self.grants.get_mut(&open) else { return Answer::Refused(NtStatus::FILE_CLOSED) };
+        grant.persistent = true;
+        let Some(grant) = self.grants.get(&open) else { return Answer::Refused(NtStatus::FILE_CLOSED) };
+        Answer::Held(Box::new(Held {
+            cached: self.caching.held(grant.key, open),
+            locks: self.locks.held(open, &grant.stream),
+            delete_on_close: grant.delete_on_close,
+            delete_pending: self.is_pending(grant),
+        }))
+    }
+
+    /// An open is there again as its record says, its client away.
+    pub(super) fn restore(&mut self, open: OpenId, grant: &Grant, held: &Held) -> Answer {
+        if let Err(status) = self.check_share_modes(grant) {
+            return Answer::Refused(status);
+        }
+        if !self.locks.restore(open, &grant.stream, &held.locks) {
+            return Answer::Refused(NtStatus::FILE_LOCK_CONFLICT);
+        }
+        self.caching.restore(grant.key, open, &grant.stream, held.cached);
+        self.dispose(grant, held.delete_pending);
+        self.grants.insert(open, grant.clone());
         Answer::Granted
     }
 

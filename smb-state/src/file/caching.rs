@@ -33,6 +33,7 @@ use smb_proto::command::oplock_break::OplockLevel;
 use smb_proto::create_context::{LeaseKey, LeaseState};
 
 use crate::ids::{OpenId, SessionId};
+use crate::record::HeldCache;
 
 /// Whose caching rights: operations under the same key never break them (S31).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -164,6 +165,8 @@ struct Holder {
     told: Option<SessionId>,
     /// Opens under the key, in the order of their grants; one that is preserved has no session.
     opens: Vec<(OpenId, Option<SessionId>)>,
+    /// Those that are kept whatever is broken meanwhile: persistent, their client away.
+    firm: Vec<OpenId>,
     /// Something of it was to be broken while no client could be told: its preserved opens are on their way out.
     lost: bool,
     /// Those of them that were granted during the break, and told what was held before it.
@@ -190,6 +193,10 @@ pub(crate) struct Caching {
     /// Number of the next break.
     next: u32,
 }
+
+/// How far a start moves a lease's epoch on: beyond what a break may have told its client that no record says, since it was told
+/// while the server went down.
+const EPOCH_GAP: u16 = 16;
 
 const NONE: LeaseState = LeaseState::EMPTY;
 const R: LeaseState = LeaseState::READ_CACHING;
@@ -297,7 +304,13 @@ impl Holder {
         let waits = self.state.intersects(lost.without(R));
         if self.is_away() {
             self.lose(breaks);
-            return waits;
+            if self.firm.is_empty() {
+                return waits;
+            }
+            if self.breaking.is_none() {
+                self.reduce(legal(self.state.without(lost)));
+                return false;
+            }
         }
         if let Some(breaking) = &mut self.breaking {
             breaking.then = legal(breaking.then.without(lost));
@@ -313,10 +326,17 @@ impl Holder {
         self.opens.iter().all(|(_, session)| session.is_none())
     }
 
+    /// Takes rights from a holder whose client is told when it is back: the epoch says that they are others then.
+    fn reduce(&mut self, to: LeaseState) {
+        self.state = to;
+        self.epoch = self.epoch.wrapping_add(u16::from(!self.is_oplock()));
+    }
+
     /// Preserved opens go: what they were preserved for is to be broken, and their client can't be asked (3.3.4.6, 3.3.4.7, S46).
     fn lose(&mut self, breaks: &mut Breaks) {
         if !self.lost {
             let away = self.opens.iter().filter(|(_, session)| session.is_none()).map(|(open, _)| *open);
+            let away = away.filter(|open| !self.firm.contains(open));
             let before = breaks.lost.len();
             breaks.lost.extend(away);
             self.lost = breaks.lost.len() > before;
@@ -498,6 +518,7 @@ impl Caching {
                     epoch: 0,
                     told: None,
                     opens: vec![(open, Some(session))],
+                    firm: Vec::new(),
                     lost: false,
                     joined: Vec::new(),
                 };
@@ -533,6 +554,7 @@ impl Caching {
             epoch: v2.map_or(0, |v2| v2.epoch),
             told: None,
             opens: Vec::new(),
+            firm: Vec::new(),
             joined: Vec::new(),
             lost: false,
         });
@@ -590,6 +612,7 @@ impl Caching {
         let session = holder.opens.iter().find(|(other, _)| *other == open).and_then(|(_, session)| *session);
         holder.opens.retain(|(other, _)| *other != open);
         holder.joined.retain(|(other, _)| *other != open);
+        holder.firm.retain(|other| *other != open);
         holder.lost &= holder.opens.iter().any(|(_, session)| session.is_none());
         if holder.opens.is_empty() {
             breaks.ended.extend(holder.breaking.map(|breaking| breaking.number));
@@ -690,9 +713,78 @@ impl Caching {
 
     /// The client of a preserved open is back, under this session; unless what it caches was to be broken meanwhile.
     pub(crate) fn reclaim(&mut self, key: CacheKey, open: OpenId, session: SessionId) -> bool {
-        let holder = self.holders.get_mut(&key).filter(|holder| !holder.lost && holder.state.contains(H));
-        let mut opens = holder.into_iter().flat_map(|holder| &mut holder.opens);
-        opens.find(|(other, _)| *other == open).map(|(_, entry)| *entry = Some(session)).is_some()
+        let Some(holder) = self.holders.get_mut(&key) else { return false };
+        if !holder.firm.contains(&open) && (holder.lost || !holder.state.contains(H)) {
+            return false;
+        }
+        holder.firm.retain(|other| *other != open);
+        let entry = holder.opens.iter_mut().find(|(other, _)| *other == open);
+        entry.map(|(_, entry)| *entry = Some(session)).is_some()
+    }
+
+    /// The client of a persistent open is away: the open is kept, with whatever it caches (3.3.7.1). A break under way waits for
+    /// the client, or for its timer (3.3.4.7).
+    pub(crate) fn keep(&mut self, key: CacheKey, open: OpenId) {
+        let Some(holder) = self.holders.get_mut(&key) else { return };
+        holder.joined.retain(|(other, _)| *other != open);
+        if let Some((_, session)) = holder.opens.iter_mut().find(|(other, _)| *other == open) {
+            *session = None;
+            holder.firm.push(open);
+        }
+    }
+
+    /// What the record of an open says of what it caches: during a break what will be left.
+    pub(crate) fn held(&self, key: CacheKey, open: OpenId) -> HeldCache {
+        let holder = self.holders.get(&key);
+        let Some(holder) = holder.filter(|holder| holder.opens.iter().any(|(other, _)| *other == open))
+        else {
+            return HeldCache::Nothing;
+        };
+        let state = holder.breaking.map_or(holder.state, |breaking| breaking.to);
+        match (key, holder.form) {
+            (CacheKey::Lease(_, key), Form::LeaseV2 { parent }) => {
+                HeldCache::Lease { key, state, v2: Some(LeaseV2 { parent, epoch: holder.epoch }) }
+            }
+            (CacheKey::Lease(_, key), Form::LeaseV1 | Form::Oplock) => {
+                HeldCache::Lease { key, state, v2: None }
+            }
+            (CacheKey::Open(_), _) => HeldCache::Oplock(level(state)),
+        }
+    }
+
+    /// A persistent open caches again what its record says. Records are restored in the order in which they were written: what
+    /// contradicts an earlier one was granted after that had been broken.
+    pub(crate) fn restore(&mut self, key: CacheKey, open: OpenId, stream: &Name, held: HeldCache) {
+        let (form, state, epoch) = match held {
+            HeldCache::Nothing => return,
+            HeldCache::Oplock(level) => (Form::Oplock, rights(level), 0),
+            HeldCache::Lease { state, v2: None, .. } => (Form::LeaseV1, legal(state), 0),
+            HeldCache::Lease { state, v2: Some(LeaseV2 { parent, epoch }), .. } => {
+                (Form::LeaseV2 { parent }, legal(state), epoch.wrapping_add(EPOCH_GAP))
+            }
+        };
+        let contradicted = if state.contains(W) { LeaseState::READ_HANDLE_WRITE } else { W };
+        for (other, holder) in &mut self.holders {
+            if *other != key && holder.stream == *stream && !state.is_empty() {
+                holder.state = legal(holder.state.without(contradicted));
+            }
+        }
+        let holder = self.holders.entry(key).or_insert_with(|| Holder {
+            stream: stream.clone(),
+            form,
+            state,
+            breaking: None,
+            epoch,
+            told: None,
+            opens: Vec::new(),
+            firm: Vec::new(),
+            lost: false,
+            joined: Vec::new(),
+        });
+        // The latest of several opens under one lease knows.
+        (holder.state, holder.epoch) = (state, epoch);
+        holder.opens.push((open, None));
+        holder.firm.push(open);
     }
 
     /// Whether an open is preserved.

@@ -97,6 +97,10 @@ pub struct Grant {
     pub delete_on_close: bool,
     /// Its session, which is told of breaks.
     pub session: SessionId,
+    /// It is kept whatever others do while its client is away (Open.IsPersistent).
+    pub persistent: bool,
+    /// Its client is away.
+    pub away: bool,
     /// The key that its caching rights have, and under which it works.
     pub key: CacheKey,
     /// What it may do without asking.

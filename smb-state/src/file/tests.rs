@@ -18,6 +18,8 @@ fn grant(access: AccessMask, share: ShareAccess) -> Grant {
         link: link("A"),
         delete_on_close: false,
         session: SessionId(1),
+        persistent: false,
+        away: false,
         key: CacheKey::Open(OpenId(0)),
         permit: Permit::default(),
         draining: 0,

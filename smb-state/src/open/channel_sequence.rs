@@ -74,6 +74,11 @@ impl Outstanding {
         *count = count.saturating_sub(1);
     }
 
+    /// The channel sequence.
+    pub(crate) fn sequence(&self) -> u16 {
+        self.sequence
+    }
+
     /// Nothing is under way.
     pub(crate) fn is_empty(&self) -> bool {
         self.current == 0 && self.before == 0 && self.uncounted == 0

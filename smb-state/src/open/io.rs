@@ -81,6 +81,7 @@ impl Shard {
         if pending.then == Then::Set(super::set::Set::Disposition) {
             return self.on_dispose_reply(pending, reply, turn);
         }
+        let generation = pending.then == Then::Set(super::set::Set::Creation);
         let Pending { open, origin, spent, abandoned, changes, way, then } = pending;
         if !matches!(reply, StorageReply::Failed(_)) {
             self.report_modified(open, changes, turn);
@@ -92,6 +93,13 @@ impl Shard {
         } else {
             let file_id = self.opens.get(&open).map(|state| state.file_id(open));
             let (status, body) = self.outcome(open, then, reply, turn);
+            if generation {
+                return self.generation_is_set(
+                    open,
+                    Finished { origin, status, body, open: file_id, spent },
+                    turn,
+                );
+            }
             turn.finish(Finished { origin, status, body, open: file_id, spent });
         }
         self.way_is_done(open, way, turn);

@@ -55,11 +55,23 @@ impl LockSequences {
     }
 
     /// The file has answered.
-    fn end(&mut self, sequence: LockSequence, success: bool) {
+    pub(crate) fn end(&mut self, sequence: LockSequence, success: bool) {
         let known = self.under_way.remove(&(sequence.index(), sequence.number()));
         if known && success {
             self.carried_out.insert(sequence.index(), sequence.number());
         }
+    }
+
+    /// What a record is to say, once this one is carried out.
+    pub(crate) fn recorded(&self, carried_out: Option<LockSequence>) -> Vec<(u32, u8)> {
+        let mut all = self.clone();
+        carried_out.into_iter().for_each(|sequence| all.end(sequence, true));
+        all.carried_out.into_iter().collect()
+    }
+
+    /// What a record says.
+    pub(crate) fn of_record(carried_out: &[(u32, u8)]) -> Self {
+        Self { carried_out: carried_out.iter().copied().collect(), under_way: BTreeSet::new() }
     }
 }
 
@@ -144,14 +156,12 @@ impl Shard {
             Answer::Refused(status) => *status,
             _ => NtStatus::INTERNAL_ERROR,
         };
-        if let Some(sequence) = sequence
-            && let Some(open) = self.opens.get_mut(&open)
-        {
-            open.lock_sequences.end(sequence, status == NtStatus::SUCCESS);
-        }
+        let sequence = sequence.map(|sequence| (sequence, status == NtStatus::SUCCESS));
         let body = if status.is_error() { Body::Error } else { Body::Empty };
-        turn.finish(Finished { origin, status, body, open: Some(file_id), spent: None });
-        self.outstanding_done(open, origin.ticket, turn);
+        let finished = Finished { origin, status, body, open: Some(file_id), spent: None };
+        // What is unlocked before the first that is not locked stays so.
+        let changed = !matches!(answer, Answer::Refused(status) if *status != NtStatus::RANGE_NOT_LOCKED);
+        self.finish_recorded(open, finished, changed, sequence, turn);
     }
 }
 

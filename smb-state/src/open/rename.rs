@@ -459,8 +459,8 @@ impl Shard {
         self.thaw(&mut renaming, moved.as_ref(), turn);
         let open = self.opens.get(&renaming.open).map(|open| open.file_id(renaming.open));
         let body = if status.is_error() { Body::Error } else { Body::SetInfo };
-        turn.finish(Finished { origin: renaming.origin, status, body, open, spent: None });
-        self.outstanding_done(renaming.open, renaming.origin.ticket, turn);
+        let finished = Finished { origin: renaming.origin, status, body, open, spent: None };
+        self.finish_recorded(renaming.open, finished, !status.is_error(), None, turn);
     }
 
     pub(super) fn thaw(&self, renaming: &mut Renaming, moved: Option<&Name>, turn: &mut Turn<'_>) {

@@ -32,6 +32,8 @@ pub(crate) enum Set {
     Plain,
     /// A step of a delete disposition: the attributes, or whether a directory is empty. Goes on in `on_dispose_reply`.
     Disposition,
+    /// The creation time of a persistent open's file, by which its record tells the file from a later one of the same number.
+    Creation,
 }
 
 /// A delete disposition on its way.
@@ -83,7 +85,13 @@ impl Shard {
         let op = match information {
             SetFileInformation::Basic(basic) => {
                 open.check_any(AccessMask::WRITE_ATTRIBUTES)?;
-                StorageOp::SetAttributes { handle, set: open.change_basic(basic)? }
+                let set = open.change_basic(basic)?;
+                if open.changes_generation(set.creation) {
+                    let op = StorageOp::SetAttributes { handle, set };
+                    self.submit_for(request, op, Then::Set(Set::Creation), turn);
+                    return Ok(());
+                }
+                StorageOp::SetAttributes { handle, set }
             }
             SetFileInformation::EndOfFile(size) => {
                 check_size(open, *size)?;
@@ -215,8 +223,8 @@ impl Shard {
     ) -> (NtStatus, Body) {
         debug_assert!(self.opens.contains_key(&id), "an open outlives its requests");
         match (set, reply) {
-            (Set::Plain, StorageReply::Done) => (NtStatus::SUCCESS, Body::SetInfo),
-            (Set::Plain | Set::Disposition, _) => (NtStatus::INTERNAL_ERROR, Body::Error),
+            (Set::Plain | Set::Creation, StorageReply::Done) => (NtStatus::SUCCESS, Body::SetInfo),
+            (Set::Plain | Set::Creation | Set::Disposition, _) => (NtStatus::INTERNAL_ERROR, Body::Error),
         }
     }
 
@@ -300,8 +308,8 @@ impl Shard {
     fn end_dispose(&mut self, id: OpenId, origin: Origin, status: NtStatus, turn: &mut Turn<'_>) {
         let open = self.opens.get(&id).map(|open| open.file_id(id));
         let body = if status.is_error() { Body::Error } else { Body::SetInfo };
-        turn.finish(Finished { origin, status, body, open, spent: None });
-        self.outstanding_done(id, origin.ticket, turn);
+        let finished = Finished { origin, status, body, open, spent: None };
+        self.finish_recorded(id, finished, !status.is_error(), None, turn);
     }
 
     /// Clears the disposition; nothing was outstanding for it yet.

@@ -17,6 +17,7 @@ use smb_proto::command::negotiate::Dialect;
 use smb_proto::{NtStatus, header::CommandCode};
 
 use crate::action::{Action, Audit};
+use crate::config::Survives;
 use crate::connection::Negotiated;
 use crate::event::Identity;
 use crate::ids::{Channel, ConnectionId, MessageId, OpenId, SessionId, ShareId, TreeId, VolumeId};
@@ -122,6 +123,8 @@ pub(crate) struct TreeConnect {
     pub access_based: bool,
     /// Most that a request can get.
     pub maximal_access: AccessMask,
+    /// Clients get persistent handles (TreeConnect.IsCAShare), as far as their connection has such.
+    pub continuous_availability: Option<Survives>,
     /// Requests that are answered when its opens are closed; not empty: it takes no other request.
     pub ending: Vec<Origin>,
     /// It is going away without anybody to answer.

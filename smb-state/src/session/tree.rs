@@ -121,15 +121,18 @@ impl Shard {
                 encrypted: share.encrypted,
                 access_based: share.access_based,
                 maximal_access,
+                continuous_availability: share
+                    .continuous_availability
+                    .filter(|_| session.terms.persistent_handles),
                 ending: Vec::new(),
                 revoked: false,
             },
         );
         let share_type = if share.caps.pipes { ShareType::PIPE } else { ShareType::DISK };
-        Ok((
-            tree,
-            Response { share_type, share_flags, capabilities: ShareCapabilities::EMPTY, maximal_access },
-        ))
+        let available = share.continuous_availability.is_some() && session.terms.dialect.is_smb3();
+        let capabilities =
+            if available { ShareCapabilities::CONTINUOUS_AVAILABILITY } else { ShareCapabilities::EMPTY };
+        Ok((tree, Response { share_type, share_flags, capabilities, maximal_access }))
     }
 
     pub(crate) fn on_tree_disconnect(&mut self, origin: Origin, turn: &mut Turn<'_>) {

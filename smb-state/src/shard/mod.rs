@@ -193,6 +193,8 @@ impl Shard {
             Event::Malformed { connection } => self.on_malformed(connection, turn),
             Event::Disconnected { connection } => self.on_disconnected(connection, turn),
             Event::Completed { token, reply } => self.on_completed(token, reply, turn),
+            Event::Stored { token, durable } => self.on_stored(token, durable, turn),
+            Event::Restored { record } => self.on_restored(*record, turn),
             Event::Authenticated { connection, session, message, outcome } => {
                 let outcome = Box::new(outcome);
                 turn.post(Address::Session(session), Message::Authenticated { connection, message, outcome });

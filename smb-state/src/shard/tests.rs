@@ -36,6 +36,7 @@ mod locks;
 mod moved;
 mod negotiate_answer;
 mod notify;
+mod persistent;
 mod replace;
 mod streams;
 mod times;
@@ -61,6 +62,7 @@ fn config() -> Config {
             read_only: false,
             encrypted: false,
             access_based: false,
+            continuous_availability: None,
             allowed: Allowed::Users,
         }],
         interfaces: Vec::new(),

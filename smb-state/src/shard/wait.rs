@@ -11,8 +11,11 @@ use crate::open::checked::Asking;
 use crate::open::close::Closing;
 use crate::open::copy::Copying;
 use crate::open::create::Creating;
+use crate::open::durable::Wish;
+use crate::open::durable::persistent::Recording;
 use crate::open::durable::reclaim::Returning;
 use crate::open::durable::replay::Replaying;
+use crate::open::durable::restore::Restoring;
 use crate::open::io::{Pending, Then, payload_of};
 use crate::open::lock::Locking;
 use crate::open::rename::Renaming;
@@ -57,8 +60,9 @@ pub(crate) enum Wait {
     Preserving(OpenId),
     /// The open's home was told of a preserved open.
     Preserved(SessionId, OpenId),
-    /// The open's home was asked for a preserved open; with the channel sequence that its client begins with.
-    Reclaim(Box<(OpenId, Origin, u16)>),
+    /// The open's home was asked for a preserved open; with the channel sequence that its client begins with, and what a CREATE
+    /// that is sent again asks of durability.
+    Reclaim(Box<(OpenId, Origin, u16, Wish)>),
     /// The file was asked whether a preserved open is still there for its client.
     Reclaiming(OpenId, Asker),
     /// Storage was asked for the attributes that the answer of a reclaim tells, then the file for what the open caches.
@@ -75,6 +79,14 @@ pub(crate) enum Wait {
     CloseTold(Box<Closing>),
     CloseUnlink(Box<Closing>),
     CloseHandle(Box<Closing>),
+    /// The file was asked what the record of an open is to say, then the store to keep it.
+    Recording(Box<Recording>),
+    /// The store was asked to forget the record of an open that closes.
+    Forgetting(OpenId),
+    /// The same once the open's handle is closed.
+    CloseForgotten(Box<Closing>),
+    /// Storage, then machines, were asked for a persistent open to be there again.
+    Restoring(Box<Restoring>),
 }
 
 impl Wait {
@@ -110,7 +122,11 @@ impl Wait {
             | Self::CloseEmpty(_)
             | Self::CloseTold(_)
             | Self::CloseUnlink(_)
-            | Self::CloseHandle(_) => None,
+            | Self::CloseHandle(_)
+            | Self::Recording(_)
+            | Self::Forgetting(_)
+            | Self::CloseForgotten(_)
+            | Self::Restoring(_) => None,
         }
     }
 }
@@ -135,6 +151,7 @@ impl Shard {
             Wait::CloseEmpty(closing) => self.on_closing_empty(*closing, &reply, turn),
             Wait::CloseHandle(closing) => self.on_handle_closed(*closing, turn),
             Wait::Local(listening) => self.on_local_news(*listening, reply, turn),
+            Wait::Restoring(restoring) => self.on_restoring(restoring, reply, turn),
             Wait::Nothing => {
                 turn.release(payload_of(&reply));
                 debug_assert!(
@@ -156,7 +173,10 @@ impl Shard {
             | Wait::Reclaim(..)
             | Wait::Reclaiming(..)
             | Wait::CloseDoomed(_)
-            | Wait::CloseTold(_) => debug_assert!(false, "storage answered what a machine was asked"),
+            | Wait::CloseTold(_)
+            | Wait::Recording(_)
+            | Wait::Forgetting(_)
+            | Wait::CloseForgotten(_) => debug_assert!(false, "storage answered what a machine was asked"),
         }
     }
 
@@ -185,6 +205,8 @@ impl Shard {
             Wait::Watch(registering) => self.on_watch_answer(registering, &answer, turn),
             Wait::CloseDoomed(closing) => self.on_closing_doomed(*closing, &answer, turn),
             Wait::CloseTold(closing) => self.on_close_told(*closing, &answer, turn),
+            Wait::Recording(recording) => self.on_held(recording, &answer, turn),
+            Wait::Restoring(restoring) => self.on_restoring_answer(restoring, &answer, turn),
             Wait::Nothing
             | Wait::Local(_)
             | Wait::Request(_)
@@ -192,7 +214,9 @@ impl Shard {
             | Wait::CloseAttributes(_)
             | Wait::CloseEmpty(_)
             | Wait::CloseUnlink(_)
-            | Wait::CloseHandle(_) => debug_assert!(false, "a machine answered what storage was asked"),
+            | Wait::CloseHandle(_)
+            | Wait::Forgetting(_)
+            | Wait::CloseForgotten(_) => debug_assert!(false, "a machine answered what storage was asked"),
         }
     }
 

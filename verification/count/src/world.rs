@@ -228,6 +228,7 @@ impl World {
             }
             Action::Release(buffer) => self.buffers.release(buffer),
             Action::Arm { .. } | Action::Disarm(_) | Action::Abandon { .. } | Action::Record(_) => {}
+            Action::Store { .. } | Action::Recovered { .. } => unreachable!("there is no persistent open"),
             Action::ToShard(..) => unreachable!("there is one shard"),
         }
         None

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{HIDES_UNREADABLE, Purpose, Runtime, Site};
+use super::{CONTINUOUSLY_AVAILABLE, HIDES_UNREADABLE, Purpose, Runtime, Site};
 use crate::workspace;
 
 const START_LIMIT: Duration = Duration::from_secs(10);
@@ -86,6 +86,9 @@ fn lay_out(site: &Site) -> Result<PathBuf> {
         let trimmed = share.name == HIDES_UNREADABLE;
         writeln!(text, "[[share]]\nname = {:?}\npath = {:?}", share.name, share.path)?;
         writeln!(text, "access_based_enumeration = {trimmed}")?;
+        if share.name == CONTINUOUSLY_AVAILABLE {
+            writeln!(text, "continuous_availability = \"power-cut\"")?;
+        }
     }
     fs::write(&file, text)?;
     Ok(file)

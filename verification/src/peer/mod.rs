@@ -115,6 +115,9 @@ pub struct User {
 /// The share whose listings leave out what the user may not read.
 const HIDES_UNREADABLE: &str = "hideunread";
 
+/// The share that gives persistent handles.
+pub const CONTINUOUSLY_AVAILABLE: &str = "available";
+
 /// A directory that the server shares.
 #[derive(Debug, Clone)]
 pub struct Share {
@@ -140,7 +143,7 @@ pub struct Site {
     /// The shares, `t1`, `t2`, ...
     pub shares: Vec<Share>,
     /// Shares that single tests of smbtorture look for by name: `hideunread` leaves out of listings what the user may not
-    /// read, to `noperm` one can connect and no more.
+    /// read, to `noperm` one can connect and no more. `available` is continuously available, where the server knows such.
     pub named_shares: Vec<Share>,
     /// Two users with equal rights.
     pub users: [User; 2],
@@ -196,7 +199,7 @@ impl Site {
 
     /// Adds the shares that tests look for by name.
     pub fn add_named_shares(&mut self) -> Result<()> {
-        for (name, mode) in [(HIDES_UNREADABLE, 0o777), ("noperm", 0o000)] {
+        for (name, mode) in [(HIDES_UNREADABLE, 0o777), ("noperm", 0o000), (CONTINUOUSLY_AVAILABLE, 0o777)] {
             let path = self.directory.path().join(name);
             make_open_directory(&path)?;
             fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
@@ -277,6 +280,15 @@ impl Peer {
         let report = format!("the server ended by itself ({status})\n{}", self.log_tail());
         *child = spawn(self.kind, &self.site)?;
         Ok(Some(report))
+    }
+
+    /// Kills the server, and starts it again where it was.
+    pub fn kill_and_restart(&self) -> Result<()> {
+        let mut child = self.lock_child();
+        self.signal(&child, Signal::KILL)?;
+        child.wait()?;
+        *child = spawn(self.kind, &self.site)?;
+        Ok(())
     }
 
     /// Stops the server.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::{Options, Outcome, Results};
-use crate::peer::{Peer, Share};
+use crate::peer::{CONTINUOUSLY_AVAILABLE, Peer, Share};
 use crate::process;
 
 const LIMIT: Duration = Duration::from_secs(45);
@@ -34,6 +34,13 @@ const LONG_TESTS: [(&str, Duration); 10] = [
 /// Tests that cut connections of theirs off.
 const BLOCKING_TESTS: [&str; 2] = ["smb2.multichannel.", "smb2.replay."];
 
+/// Tests of persistent handles.
+const AVAILABILITY_TESTS: [&str; 3] = [
+    "smb2.durable-v2-open.persistent-open-lease",
+    "smb2.durable-v2-open.persistent-open-oplock",
+    "smb2.replay.replay5",
+];
+
 /// Runs tests against one server.
 pub(super) struct Runner<'a> {
     peer: &'a Peer,
@@ -41,6 +48,8 @@ pub(super) struct Runner<'a> {
     program: PathBuf,
     configuration: PathBuf,
     deaths: Mutex<Vec<String>>,
+    /// Held by whoever uses the continuously available share.
+    availability: Mutex<()>,
 }
 
 impl<'a> Runner<'a> {
@@ -50,8 +59,17 @@ impl<'a> Runner<'a> {
         if let Some(directory) = &options.keep_output {
             fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
         }
-        let runner = Runner { peer, options, program, configuration, deaths: Mutex::default() };
-        runner.peer.site().shares.iter().try_for_each(|share| runner.write_firewall(share))?;
+        let runner = Runner {
+            peer,
+            options,
+            program,
+            configuration,
+            deaths: Mutex::default(),
+            availability: Mutex::default(),
+        };
+        let site = peer.site();
+        let mut shares = site.shares.iter().chain(&site.named_shares);
+        shares.try_for_each(|share| runner.write_firewall(share))?;
         Ok(runner)
     }
 
@@ -96,6 +114,17 @@ impl<'a> Runner<'a> {
     }
 
     fn run_one(&self, test: &str, share: &Share) -> Result<Outcome> {
+        if AVAILABILITY_TESTS.contains(&test) {
+            // There is one such share.
+            let _alone = lock(&self.availability);
+            let named = self.peer.site().named_shares.iter();
+            let share = named.clone().find(|share| share.name == CONTINUOUSLY_AVAILABLE);
+            return self.run_on(test, share.context("a site without a continuously available share")?);
+        }
+        self.run_on(test, share)
+    }
+
+    fn run_on(&self, test: &str, share: &Share) -> Result<Outcome> {
         share.empty()?;
         let limit = limit_of(test);
         let finished = process::run_limited(&mut self.command(test, share, limit), limit)?;

@@ -92,6 +92,7 @@ fn share(caps: VolumeCaps) -> Share {
         read_only: false,
         encrypted: false,
         access_based: false,
+        continuous_availability: None,
         allowed: Allowed::Users,
     }
 }

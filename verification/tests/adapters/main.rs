@@ -129,6 +129,7 @@ fn config(limits: Limits, bounds: Bounds) -> ServerConfig {
         provider: Arc::new(Portable),
         cores: Cores::Count(CORES),
         bounds,
+        store: None,
     }
 }
 

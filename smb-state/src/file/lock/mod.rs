@@ -43,6 +43,12 @@ impl Range {
         fits.then_some(Self { offset, length })
     }
 
+    /// Its first byte and its length.
+    #[must_use]
+    pub fn parts(self) -> (u64, u64) {
+        (self.offset, self.length)
+    }
+
     /// The last byte, if there is one.
     fn last(self) -> Option<u64> {
         let further = self.length.checked_sub(1)?;
@@ -135,6 +141,22 @@ impl Locks {
     /// What an open may do without asking, as far as locks go.
     pub(super) fn permit(&self, open: OpenId, stream: &Name) -> Permit {
         self.0.get(stream).map_or(Permit::ALL, |table| table.permit(open))
+    }
+
+    /// What an open has locked, and how often.
+    pub(super) fn held(&self, open: OpenId, stream: &Name) -> Vec<(Lock, u64)> {
+        self.0.get(stream).map(|table| table.held(open)).unwrap_or_default()
+    }
+
+    /// An open has these locks again. Returns false, and locks nothing, if another open's are in the way.
+    pub(super) fn restore(&mut self, open: OpenId, stream: &Name, held: &[(Lock, u64)]) -> bool {
+        let locks: Vec<Lock> = held
+            .iter()
+            .flat_map(|(lock, count)| {
+                std::iter::repeat_n(*lock, usize::try_from(*count).unwrap_or(usize::MAX))
+            })
+            .collect();
+        self.change(stream, |table| table.lock(open, &locks, u32::MAX)).is_ok()
     }
 
     /// Whether a lock is in the way.

@@ -128,6 +128,12 @@ impl Table {
         Permit { read: !others_exclude, write: !others_exclude && self.shared_count == 0 }
     }
 
+    /// What an open has locked, and how often.
+    pub(super) fn held(&self, open: OpenId) -> Vec<(Lock, u64)> {
+        let held = self.owners.get(&open).into_iter().flat_map(|owner| &owner.held);
+        held.map(|(lock, count)| (*lock, *count)).collect()
+    }
+
     fn count(&self, open: OpenId) -> u64 {
         self.owners.get(&open).map_or(0, |owner| owner.exclusive_count + owner.shared_count)
     }

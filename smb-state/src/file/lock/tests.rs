@@ -251,6 +251,8 @@ fn file_with(opens: &[OpenId]) -> File {
             link: Link { parent: FileNumber(1), name: Name::from("A") },
             delete_on_close: false,
             session: SessionId(open.0),
+            persistent: false,
+            away: false,
             key: CacheKey::Open(*open),
             permit: Permit::ALL,
             draining: 0,

@@ -43,6 +43,8 @@ impl Creating {
             link: Link { parent: object.parent, name: object.name.folded() },
             delete_on_close: self.request.create_options.contains(CreateOptions::DELETE_ON_CLOSE),
             session: self.origin.session,
+            persistent: false,
+            away: false,
             key: self.cache_key(),
             permit: Permit::default(),
             draining: 0,

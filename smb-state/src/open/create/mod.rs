@@ -6,6 +6,7 @@
 //!     |--NoName--> Reserving --Granted--> Making --> AskingFile (first open) --> open, name freed
 //!     |                |--Again--> Resolving          |--COLLISION--> Resolving
 //!     '--NoStream--> MakingStream --> AskingFile --> open
+//! open, persistent --> Recording --durable--> answered
 //! ```
 //! A symbolic link on the way, or at the end if it is not to be opened itself, ends it: [`link`].
 //!
@@ -38,6 +39,7 @@ use super::channel_sequence::Outstanding;
 use super::durable::Wish;
 use super::lock::LockSequences;
 use super::{Open, State};
+use crate::config::Survives;
 use crate::file::caching::{CacheKey, Cached, LeaseV2, Want};
 use crate::file::permit::{Permit, UnderPermit};
 use crate::file::{FileAsk, Link};
@@ -55,6 +57,7 @@ mod cache;
 mod check;
 mod link;
 mod naming;
+mod record;
 
 use check::{check_access, check_parameters, parse_path};
 
@@ -101,6 +104,8 @@ pub(crate) struct Creating {
     looked_again: bool,
     /// It was cancelled, or its session or tree connect ends: it does not wait for a client any more.
     given_up: Option<NtStatus>,
+    /// Its record is stored.
+    recorded: bool,
     action: CreateAction,
     stage: Stage,
 }
@@ -152,6 +157,10 @@ enum Stage {
     Preparing {
         object: Object,
     },
+    /// The open is persistent: its file is asked what it holds, then its record is stored.
+    Recording {
+        object: Object,
+    },
 }
 
 impl Shard {
@@ -186,10 +195,13 @@ impl Shard {
         Ok(())
     }
 
-    fn begin_create(&mut self, origin: Origin, request: Request) -> Result<Box<Creating>, NtStatus> {
+    fn begin_create(&mut self, origin: Origin, mut request: Request) -> Result<Box<Creating>, NtStatus> {
         let opens_max = self.limits.opens_per_session_max as usize;
         let session = self.sessions.get_mut(&origin.session).ok_or(NtStatus::USER_SESSION_DELETED)?;
         let tree = session.trees.get(&origin.tree).ok_or(NtStatus::NETWORK_NAME_DELETED)?;
+        if tree.continuous_availability == Some(Survives::PowerCut) {
+            request.create_options = request.create_options.with(CreateOptions::WRITE_THROUGH);
+        }
         let path = parse_path(&request, tree)?;
         check_parameters(&request, &path, tree.caps.pipes)?;
         check_access(&request, tree)?;
@@ -227,6 +239,7 @@ impl Shard {
             tries: 0,
             looked_again: false,
             given_up: None,
+            recorded: false,
             action: CreateAction::OPENED,
             stage: Stage::Resolving,
             request,
@@ -491,6 +504,9 @@ impl Shard {
                 self.forget_handle(object.handle, creating.requester.clone(), turn);
                 self.resolve(creating, turn);
             }
+            (Stage::Recording { object }, Answer::Held(held)) => {
+                self.store_created(creating, object, held, turn);
+            }
             (stage, Answer::Refused(status)) => {
                 creating.stage = stage;
                 self.fail_create(creating, *status, turn);
@@ -597,10 +613,9 @@ impl Shard {
         if let Some(state) = self.opens.get_mut(&creating.open).and_then(|open| open.settled.take()) {
             creating.cached = creating.cached.settled(state);
         }
-        let durable = self.durable_of(&creating, object.attributes.kind).map(Box::new);
+        let durable = self.durable_of(&creating, &object.attributes).map(Box::new);
         let created = creating.created(creating.granted(&object.attributes), object.attributes.kind);
         let Some(open) = self.opens.get_mut(&creating.open) else { return };
-        open.state = if alive { State::Ready } else { State::Closing(super::close::no_closers()) };
         open.file = FileKey { volume: creating.requester.volume, number: object.attributes.number };
         open.handle = object.handle;
         open.kind = object.attributes.kind;
@@ -608,13 +623,20 @@ impl Shard {
         open.stream = object.stream.folded();
         open.spelled = (object.name.clone(), object.stream.clone());
         open.link = Link { parent: object.parent, name: object.name.folded() };
-        if let Some(name) = open.moved.take() {
+        if let Some(name) = open.moved.clone() {
             open.follow(&name);
         }
+        open.lease_v2 = matches!(creating.cached, Cached::Lease { v2: Some(_), .. });
+        if !creating.recorded {
+            (open.durable, open.created) = (durable, created);
+            if alive && open.persistent().is_some() {
+                return self.record_create(creating, object, turn);
+            }
+        }
+        open.moved = None;
+        open.state = if alive { State::Ready } else { State::Closing(super::close::no_closers()) };
         let held = std::mem::take(&mut open.held_breaks);
         let file_id = open.file_id(creating.open);
-        (open.durable, open.created) = (durable, created);
-        open.lease_v2 = matches!(creating.cached, Cached::Lease { v2: Some(_), .. });
         let durable = creating.wish.response(open.durable.as_deref());
         open.cached_in = creating.caches.map_or(0, |(_, told)| told);
         let overwrote = matches!(creating.action, CreateAction::OVERWRITTEN | CreateAction::SUPERSEDED);
@@ -682,7 +704,7 @@ impl Shard {
                 self.free_name(&creating, reserved, turn);
             }
             Stage::MakingStream { file } => self.forget_handle(file.handle, requester, turn),
-            Stage::Preparing { object } => {
+            Stage::Preparing { object } | Stage::Recording { object } => {
                 self.undo_grant(&creating, &object, turn);
                 self.forget_handle(object.handle, requester, turn);
             }

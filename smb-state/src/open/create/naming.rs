@@ -3,13 +3,16 @@
 use smb_proto::NtStatus;
 use smb_proto::access::AccessMask;
 
+use super::super::durable::persistent::Persistent;
+use super::super::durable::reclaim::Asks;
 use super::super::durable::replay::{Known, is_replayable};
 use super::super::durable::{Created, Durable, Wish};
 use super::{Creating, Stage, TRIES_MAX};
+use crate::file::caching::Want;
 use crate::ids::OpenId;
 use crate::message::{Address, ClientAsk, KnownCreate, Message};
 use crate::shard::{Shard, Turn, Wait};
-use crate::storage::Kind;
+use crate::storage::{Attributes, Kind};
 
 impl Shard {
     /// Takes the CreateGuid, if there is one.
@@ -41,10 +44,13 @@ impl Shard {
     ) {
         let Creating { origin, wish, is_replay, .. } = *creating;
         let lease = creating.lease.map(|(_, key)| key);
-        match self.judge_known(known, is_replay, origin.session, lease) {
+        let tree = self.sessions.get(&origin.session).and_then(|session| session.trees.get(&origin.tree));
+        let available = tree.is_some_and(|tree| tree.continuous_availability.is_some());
+        match self.judge_known(known, is_replay, origin.session, lease, available && wish.is_persistent()) {
             Known::Refused(status) => self.fail_create(creating, status, turn),
             Known::Again if creating.tries < TRIES_MAX => self.name_create(creating, turn),
             Known::Again => self.fail_create(creating, NtStatus::FILE_NOT_AVAILABLE, turn),
+            Known::Reclaim(open) => self.reclaim_known(creating, open, turn),
             Known::Replay(open) => {
                 self.forget_create(creating, turn);
                 self.replay_create(open, origin, wish, turn);
@@ -52,14 +58,40 @@ impl Shard {
         }
     }
 
+    /// The open that it made before goes to its client's new session.
+    fn reclaim_known(&mut self, creating: Box<Creating>, open: OpenId, turn: &mut Turn<'_>) {
+        let Wish::V2(wish) = creating.wish else { return };
+        let origin = creating.origin;
+        let asks = Asks {
+            desired: creating.request.desired_access,
+            share_access: creating.request.share_access,
+            options: creating.request.create_options,
+        };
+        let v2 = matches!(creating.want, Want::Lease { v2: Some(_), .. });
+        let lease = creating.lease.map(|(_, key)| (key, v2));
+        let sequence = self.opens.get(&creating.open).map_or(0, |open| open.outstanding.sequence());
+        self.forget_create(creating, turn);
+        self.reclaim_created((open, origin, sequence), wish, lease, asks, turn);
+    }
+
     /// What lets the open outlive its connection. Directories do not (3.3.5.9.6, 3.3.5.9.10).
-    pub(super) fn durable_of(&self, creating: &Creating, kind: Kind) -> Option<Durable> {
+    pub(super) fn durable_of(&self, creating: &Creating, attributes: &Attributes) -> Option<Durable> {
         if creating.wish == Wish::Nothing {
             return None;
         }
         let session = self.sessions.get(&creating.origin.session)?;
-        let owner = session.identity.as_ref().filter(|_| kind == Kind::File)?;
-        creating.wish.grant(creating.cached, owner, &self.limits)
+        let owner = session.identity.as_ref().filter(|_| attributes.kind == Kind::File)?;
+        let tree = session.trees.get(&creating.origin.tree)?;
+        let available = tree.continuous_availability.is_some() && creating.wish.is_persistent();
+        let persistent = available.then(|| Persistent {
+            desired: creating.request.desired_access,
+            share_access: creating.request.share_access,
+            generation: attributes.creation,
+            generation_to_be: None,
+            recorded: false,
+            deletes: false,
+        });
+        creating.wish.grant(creating.cached, persistent, owner, &self.limits)
     }
 
     /// The CREATE can't be replayed, or not any more.

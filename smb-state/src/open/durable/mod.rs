@@ -14,8 +14,8 @@
 //! * [`preserve`]: on the way out, and the end of what nobody reclaims
 //! * [`reclaim`]: on the way back
 //! * [`replay`]: CREATEs that are sent again, by their CreateGuids
-//!
-//! Not done yet: persistent handles.
+//! * [`persistent`]: opens that outlive the server too, and their records
+//! * [`restore`]: how they come back after a start
 
 use smb_proto::NtStatus;
 use smb_proto::command::create::{CreateAction, Request};
@@ -30,10 +30,13 @@ use crate::config::Limits;
 use crate::event::Identity;
 use crate::file::caching::Cached;
 
+pub mod persistent;
 pub mod preserve;
 pub mod reclaim;
 pub mod replay;
+pub mod restore;
 
+use persistent::Persistent;
 pub use reclaim::Claim;
 
 /// What lets an open outlive its connection.
@@ -43,6 +46,8 @@ pub(crate) struct Durable {
     pub owner: Identity,
     /// Open.DurableOpenTimeout, in milliseconds.
     pub timeout_ms: u32,
+    /// Open.IsPersistent, and what that needs.
+    pub persistent: Option<Persistent>,
 }
 
 /// What is kept of a CREATE that came with a CreateGuid.
@@ -114,8 +119,15 @@ impl Wish {
         }
     }
 
-    /// What is granted to an open that caches this: nothing unless its client would be asked before anybody else gets in its way.
-    pub(crate) fn grant(self, cached: Cached, owner: &Identity, limits: &Limits) -> Option<Durable> {
+    /// What is granted to an open that caches this: nothing unless its client would be asked before anybody else gets in its way,
+    /// or nobody else gets in its way at all.
+    pub(crate) fn grant(
+        self,
+        cached: Cached,
+        persistent: Option<Persistent>,
+        owner: &Identity,
+        limits: &Limits,
+    ) -> Option<Durable> {
         let timeout_ms = match self {
             Self::Nothing | Self::Reconnect(_) => return None,
             Self::V1 => limits.preserve_ms,
@@ -127,7 +139,8 @@ impl Wish {
             Cached::Lease { state, .. } => state.contains(LeaseState::HANDLE_CACHING),
         };
         // Nobody could tell whether a guest that comes back is the same one.
-        (keeps && owner.is_user()).then(|| Durable { owner: owner.clone(), timeout_ms })
+        let granted = (keeps || persistent.is_some()) && owner.is_user();
+        granted.then(|| Durable { owner: owner.clone(), timeout_ms, persistent })
     }
 
     /// The context of the answer.
@@ -138,8 +151,19 @@ impl Wish {
             Self::V1 => Some(ResponseContext::DurableHandle),
             Self::V2(_) => Some(ResponseContext::DurableHandleV2(DurableResponseV2 {
                 timeout_ms: durable.timeout_ms,
-                flags: DurableFlags::EMPTY,
+                flags: match durable.persistent {
+                    Some(_) => DurableFlags::PERSISTENT,
+                    None => DurableFlags::EMPTY,
+                },
             })),
+        }
+    }
+
+    /// Whether it asks for a persistent open.
+    pub(crate) fn is_persistent(self) -> bool {
+        match self {
+            Self::V2(wish) => wish.flags.contains(DurableFlags::PERSISTENT),
+            Self::Nothing | Self::V1 | Self::Reconnect(_) => false,
         }
     }
 

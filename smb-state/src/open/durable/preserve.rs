@@ -86,6 +86,16 @@ impl Shard {
 
     /// An open comes home.
     pub(crate) fn on_preserve(&mut self, id: OpenId, open: Open, asker: Asker, turn: &mut Turn<'_>) {
+        self.keep(id, open, turn);
+        turn.answer(asker, Answer::Granted);
+        if let Some((claim, asker)) = self.claims.remove(&id) {
+            self.disarm(Timer::Claim(id), turn);
+            self.on_reclaim(claim, asker, turn);
+        }
+    }
+
+    /// Keeps an open for its client, for as long as that was told, or until there are too many.
+    pub(crate) fn keep(&mut self, id: OpenId, open: Open, turn: &mut Turn<'_>) {
         let after_ms = open.durable.as_ref().map_or(0, |durable| durable.timeout_ms);
         let most = self.limits.preserved_opens_max;
         let owned = open.durable.as_ref().map_or(0, |durable| {
@@ -103,11 +113,6 @@ impl Shard {
             self.close_unasked(id, turn);
         } else {
             self.arm(Timer::Scavenger(id), u64::from(after_ms), turn);
-        }
-        turn.answer(asker, Answer::Granted);
-        if let Some((claim, asker)) = self.claims.remove(&id) {
-            self.disarm(Timer::Claim(id), turn);
-            self.on_reclaim(claim, asker, turn);
         }
     }
 

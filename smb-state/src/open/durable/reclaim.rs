@@ -3,11 +3,13 @@
 //! The open's home checks what the client shows, then asks the file; then the open moves to the client's new session. Breaks that
 //! reach the session before the open does are dropped there, and said again once the open has arrived.
 
+use smb_proto::access::AccessMask;
 use smb_proto::command::FileId;
-use smb_proto::command::create::{CreateAction, CreateOptions, Response, ResponseFlags};
+use smb_proto::command::create::{CreateAction, CreateOptions, Response, ResponseFlags, ShareAccess};
 use smb_proto::command::oplock_break::OplockLevel;
 use smb_proto::create_context::{
-    DurableFlags, LeaseFlags, LeaseKey, LeaseV1, LeaseV2 as WireLeaseV2, ResponseContext,
+    DurableFlags, DurableReconnectV2, DurableRequestV2, LeaseFlags, LeaseKey, LeaseV1,
+    LeaseV2 as WireLeaseV2, ResponseContext,
 };
 use smb_proto::fscc::name::StreamPath;
 use smb_proto::{Name, NtStatus};
@@ -15,7 +17,7 @@ use smb_proto::{Name, NtStatus};
 use super::super::channel_sequence::Outstanding;
 use super::super::create::shown_path;
 use super::super::{Open, State};
-use super::{Reconnect, lease_of};
+use super::{Reconnect, Wish, lease_of};
 use crate::event::Identity;
 use crate::file::FileAsk;
 use crate::file::caching::{Cached, LeaseV2};
@@ -45,6 +47,16 @@ pub struct Claim {
     /// The lease's key; whether it is of version 2.
     lease: Option<(LeaseKey, bool)>,
     reconnect: Reconnect,
+    /// It is the CREATE of a persistent open, sent again: it must ask for the same.
+    asks: Option<Asks>,
+}
+
+/// What a CREATE asks for, as far as one that is sent again must ask for the same (3.3.5.9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Asks {
+    pub(crate) desired: AccessMask,
+    pub(crate) share_access: ShareAccess,
+    pub(crate) options: CreateOptions,
 }
 
 /// A CREATE that takes up an open again.
@@ -53,6 +65,8 @@ pub(crate) struct Returning {
     pub(crate) open: OpenId,
     pub(crate) origin: Origin,
     attributes: Option<Attributes>,
+    /// What it asks of durability: it is answered that too if it is the CREATE that made the open, sent again.
+    wish: Wish,
 }
 
 impl Shard {
@@ -89,11 +103,44 @@ impl Shard {
             path: StreamPath::parse(request.name.units()).ok().map(|path| shown_path(&path).folded()),
             lease: lease_of(request, session.terms.dialect),
             reconnect,
+            asks: None,
         };
-        let asker =
-            self.wait(Wait::Reclaim(Box::new((claim.open, origin, execution.request.channel_sequence))));
+        let sequence = execution.request.channel_sequence;
+        let asker = self.wait(Wait::Reclaim(Box::new((claim.open, origin, sequence, Wish::Nothing))));
         turn.post(Address::Open(claim.open), Message::Reclaim { claim: Box::new(claim), asker });
         Ok(())
+    }
+
+    /// CREATE of a persistent open whose session is gone, sent again: its client never had the answer.
+    pub(crate) fn reclaim_created(
+        &mut self,
+        (id, origin, sequence): (OpenId, Origin, u16),
+        wish: DurableRequestV2,
+        lease: Option<(LeaseKey, bool)>,
+        asks: Asks,
+        turn: &mut Turn<'_>,
+    ) {
+        let session = self.sessions.get(&origin.session);
+        let known =
+            session.and_then(|it| Some((it.client, it.identity.clone()?, it.trees.get(&origin.tree)?.share)));
+        let Some((client, who, share)) = known else {
+            return self.refuse_create(origin, NtStatus::USER_SESSION_DELETED, turn);
+        };
+        let file_id = FileId { persistent: id.0, volatile: u64::MAX };
+        let reconnect = DurableReconnectV2 { file_id, create_guid: wish.create_guid, flags: wish.flags };
+        let claim = Claim {
+            open: id,
+            who,
+            client,
+            session: origin.session,
+            share,
+            path: None,
+            lease,
+            reconnect: Reconnect::V2(reconnect),
+            asks: Some(asks),
+        };
+        let asker = self.wait(Wait::Reclaim(Box::new((id, origin, sequence, Wish::V2(wish)))));
+        turn.post(Address::Open(id), Message::Reclaim { claim: Box::new(claim), asker });
     }
 
     /// At the open's home: is it this client's? A client may come back before the server has noticed that it was gone: then it
@@ -193,12 +240,16 @@ impl Shard {
     )]
     pub(crate) fn on_reclaimed(
         &mut self,
-        (id, origin, sequence): (OpenId, Origin, u16),
+        (id, origin, sequence, wish): (OpenId, Origin, u16, Wish),
         answer: Answer,
         turn: &mut Turn<'_>,
     ) {
         let mut open = match answer {
             Answer::Reclaimed { open } => *open,
+            // Somebody is connected to it (3.3.5.9).
+            Answer::Refused(NtStatus::OBJECT_NAME_NOT_FOUND) if wish.is_persistent() => {
+                return self.refuse_create(origin, NtStatus::FILE_NOT_AVAILABLE, turn);
+            }
             Answer::Refused(status) => return self.refuse_create(origin, status, turn),
             _ => return self.refuse_create(origin, NtStatus::INTERNAL_ERROR, turn),
         };
@@ -224,7 +275,7 @@ impl Shard {
             turn.post(Address::Client(client), Message::AskClient(ask, self.nobody()));
         }
         self.opens.insert(id, open);
-        let returning = Returning { open: id, origin, attributes: None };
+        let returning = Returning { open: id, origin, attributes: None, wish };
         self.submit(requester, StorageOp::Attributes { handle }, Wait::Returning(Box::new(returning)), turn);
     }
 
@@ -272,8 +323,11 @@ impl Shard {
         // The answer tells of them, or the file says them again.
         (open.held_breaks, open.settled) = (Vec::new(), None);
         let (file, file_id, key) = (open.file, open.file_id(id), open.lease);
-        let contexts = lease_context(key, *cached).into_iter().collect();
-        let response = response(file_id, CreateAction::OPENED, *cached, contexts, &attributes);
+        let mut contexts: Vec<ResponseContext> = lease_context(key, *cached).into_iter().collect();
+        contexts.extend(returning.wish.response(open.durable.as_deref()));
+        let made = open.created.filter(|_| returning.wish != Wish::Nothing);
+        let action = made.map_or(CreateAction::OPENED, |created| created.action);
+        let response = response(file_id, action, *cached, contexts, &attributes);
         finish_create(origin, file_id, response, turn);
         turn.post(Address::File(file), Message::AskFile(FileAsk::SayAgain { open: id }, self.nobody()));
     }
@@ -354,6 +408,8 @@ pub(crate) struct Shown {
     /// The path that a client under a lease must name, folded; not so where the file is deleted at its close.
     path: Option<Name>,
     share: ShareId,
+    /// If it is persistent, what its CREATE asked for.
+    persistent: Option<Asks>,
 }
 
 impl Shown {
@@ -367,6 +423,11 @@ impl Shown {
             lease: open.lease.map(|key| (key, open.lease_v2)),
             path: named.then(|| open.path.folded()),
             share: open.share,
+            persistent: open.persistent().map(|persistent| Asks {
+                desired: persistent.desired,
+                share_access: persistent.share_access,
+                options: open.options,
+            }),
         }
     }
 }
@@ -386,11 +447,18 @@ impl Claim {
             }
             Reconnect::V2(_) => return Err(not_found),
         };
-        if open.path.is_some() && open.path != self.path || persistent {
+        if open.persistent.is_some() && !persistent {
+            return Err(not_found);
+        }
+        let misnamed = self.asks.is_none() && open.path.is_some() && open.path != self.path;
+        if misnamed || persistent && open.persistent.is_none() {
             return Err(NtStatus::INVALID_PARAMETER);
         }
         if open.owner.as_ref() != Some(&self.who) {
             return Err(NtStatus::ACCESS_DENIED);
+        }
+        if self.asks.is_some() && self.asks != open.persistent {
+            return Err(NtStatus::CONTEXT_MISMATCH);
         }
         // The specification does not look at the share. Another one may let its users do less.
         if open.share == self.share { Ok(()) } else { Err(not_found) }

@@ -37,6 +37,8 @@ pub(crate) enum Known {
     Refused(NtStatus),
     /// The open is there to answer it.
     Replay(OpenId),
+    /// The open is persistent, and its session gone: the client may have it.
+    Reclaim(OpenId),
     /// The open can't be had this way any more; the client's machine knows that by now.
     Again,
 }
@@ -49,6 +51,7 @@ impl Shard {
         is_replay: bool,
         session: SessionId,
         lease: Option<LeaseKey>,
+        persistent: bool,
     ) -> Known {
         if !is_replay {
             return Known::Refused(NtStatus::DUPLICATE_OBJECTID);
@@ -56,6 +59,9 @@ impl Shard {
         let who = self.sessions.get(&session).and_then(|session| session.identity.as_ref());
         if who != Some(&known.owner) {
             return Known::Refused(NtStatus::ACCESS_DENIED);
+        }
+        if known.session != session && persistent {
+            return Known::Reclaim(known.open);
         }
         if known.session != session {
             return Known::Refused(NtStatus::DUPLICATE_OBJECTID);

@@ -10,6 +10,7 @@ use smb_proto::command::oplock_break::{
 use smb_proto::create_context::{LeaseFlags, LeaseKey, LeaseState, LeaseV1, RequestContext, ResponseContext};
 
 use super::*;
+use crate::action::StoreChange;
 use crate::ids::{FileKey, OpenId, Partition};
 use crate::request::Write;
 use crate::response::{Notification, Protect};
@@ -53,6 +54,10 @@ pub(super) struct Net {
     sealed: bool,
     /// Whom clients prove to be.
     pub(super) who: Identity,
+    /// What the store was asked, as far as a test does not answer it itself.
+    pub(super) changes: VecDeque<(ShardId, Token, StoreChange)>,
+    /// Clients know persistent handles.
+    pub(super) persists: bool,
 }
 
 impl Net {
@@ -72,6 +77,8 @@ impl Net {
             file: 5,
             sealed: false,
             who: user(),
+            changes: VecDeque::new(),
+            persists: false,
         }
     }
 
@@ -90,7 +97,12 @@ impl Net {
                         events.push_back((to, Event::FromShard { from: shard, envelope }));
                     }
                     Action::Submit { token, op, .. } => self.asked.push_back((shard, token, op)),
-                    other => seen.push(other),
+                    other => {
+                        if let Action::Store { token, change, .. } = &other {
+                            self.changes.push_back((shard, *token, change.clone()));
+                        }
+                        seen.push(other);
+                    }
                 }
             }
         }
@@ -128,7 +140,9 @@ impl Net {
             StorageOp::Open { .. } | StorageOp::Attributes { .. } => {
                 StorageReply::Attributes(attributes(self.file))
             }
-            StorageOp::RenameStream { .. } | StorageOp::Rename { .. } => StorageReply::Done,
+            StorageOp::RenameStream { .. } | StorageOp::Rename { .. } | StorageOp::SetAttributes { .. } => {
+                StorageReply::Done
+            }
             StorageOp::Close { handle } => {
                 let before = self.handles.len();
                 self.handles.retain(|other| *other != handle.0);
@@ -182,6 +196,9 @@ impl Net {
         negotiate.client_guid = guid;
         negotiate.dialects = vec![Dialect::SMB_3_0];
         negotiate.capabilities = Capabilities::ENCRYPTION;
+        if self.persists {
+            negotiate.capabilities = negotiate.capabilities.with(Capabilities::PERSISTENT_HANDLES);
+        }
         negotiate.contexts = Vec::new();
         self.send(&mut party, Command::Negotiate(Box::new(negotiate)));
         let setup = SessionSetup {

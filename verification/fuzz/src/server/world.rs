@@ -130,6 +130,7 @@ pub fn config(options: u8) -> Config {
         read_only,
         encrypted,
         access_based: false,
+        continuous_availability: None,
         allowed: Allowed::Users,
     };
     Config {
@@ -336,6 +337,7 @@ impl World {
                 self.events.push_back((to, Event::FromShard { from: shard, envelope }));
             }
             Action::Record(Audit::AdapterMisuse { what }) => panic!("the adapter is blamed: {what}"),
+            Action::Store { .. } | Action::Recovered { .. } => panic!("there is no persistent open"),
             Action::Record(_) => {}
         }
     }
