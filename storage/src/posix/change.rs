@@ -234,7 +234,7 @@ impl Volume {
             return Err(NtStatus::INVALID_PARAMETER.into());
         }
         let _naming = self.hold_naming(place)?;
-        let source = self.current_link(node)?;
+        let (source, _) = self.current_link(node)?;
         let (to_slot, from_slot) = (self.indexes.slot(to), self.indexes.slot(&source.parent));
         let mut held = self.hold_pair((to, &to_slot), (&source.parent, &from_slot), place)?;
         let existing = self.existing(&mut held.to, to, &local, name, place)?;
@@ -299,16 +299,14 @@ impl Volume {
         Ok(())
     }
 
-    /// The link of a handle as it is, if it still leads to the object.
-    fn current_link(&self, node: &Node) -> Outcome<LinkState> {
+    /// The link of a handle as it is, if it still leads to the object, and what it stands for.
+    fn current_link(&self, node: &Node) -> Outcome<(LinkState, Stat)> {
         let link = node.link.now();
         if link.is_root() {
             return Err(NtStatus::ACCESS_DENIED.into());
         }
-        if !link.holds() {
-            return Err(NtStatus::OBJECT_NAME_NOT_FOUND.into());
-        }
-        Ok(link)
+        let entry = link.stat().ok_or(NtStatus::OBJECT_NAME_NOT_FOUND)?;
+        Ok((link, entry))
     }
 
     /// A name was removed or replaced: handles that it led to have no name any more.
@@ -363,8 +361,7 @@ impl Volume {
 
     pub(super) fn unlink(&self, node: &Node, place: Place) -> Outcome<()> {
         let _naming = self.hold_naming(place)?;
-        let link = self.current_link(node)?;
-        let entry = Stat::of_name(link.parent.fd(), &link.name)?;
+        let (link, entry) = self.current_link(node)?;
         let flags =
             if entry.file_type == FileType::Directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
         let slot = self.indexes.slot(&link.parent);

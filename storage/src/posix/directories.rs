@@ -102,6 +102,7 @@ impl DirectoryCache {
         if look(above, path).is_none_or(|stat| stat.key != inode.key) {
             return;
         }
+        inode.prepare();
         let kept = &mut *lock(&self.kept);
         kept.clock += 1;
         if kept.by_path.len() >= COUNT_MAX {

@@ -156,6 +156,8 @@ pub(super) struct Inode {
     path: CString,
     reader: OnceLock<OwnedFd>,
     writer: OnceLock<OwnedFd>,
+    /// Leads to a directory's extended attributes, which `pin` does not; only for directories that are kept.
+    kept: OnceLock<OwnedFd>,
     /// Held while extended attributes are read, changed and written back.
     pub(super) edit: Mutex<()>,
     /// Named streams that handles lead to.
@@ -178,6 +180,7 @@ impl Inode {
             pin_has_data,
             reader: OnceLock::new(),
             writer: OnceLock::new(),
+            kept: OnceLock::new(),
             edit: Mutex::new(()),
             streams: Mutex::new(Vec::new()),
             reserved: AtomicU64::new(0),
@@ -208,12 +211,28 @@ impl Inode {
         openat(rustix::fs::CWD, self.path(), flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())
     }
 
-    /// A descriptor that is open for data, if there is one: the way to extended attributes that is shorter than the path.
+    /// A descriptor that is open for data, if there is one.
     pub(super) fn data_fd(&self) -> Option<BorrowedFd<'_>> {
         if self.pin_has_data {
             return Some(self.pin.as_fd());
         }
         self.writer.get().or_else(|| self.reader.get()).map(|fd| fd.as_fd())
+    }
+
+    /// The directory is going to be used often: its extended attributes get a way that is shorter than the path, if it can be
+    /// opened.
+    pub(super) fn prepare(&self) {
+        if self.is_directory()
+            && self.kept.get().is_none()
+            && let Ok(fd) = self.reopen(OFlags::RDONLY | OFlags::DIRECTORY)
+        {
+            let _ = self.kept.set(fd);
+        }
+    }
+
+    /// A descriptor that leads to extended attributes, if there is one.
+    pub(super) fn attributes_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.data_fd().or_else(|| self.kept.get().map(|fd| fd.as_fd()))
     }
 
     fn check_regular(&self) -> Outcome<()> {
@@ -303,9 +322,13 @@ impl LinkState {
 
     /// Whether the name still stands for what it stood for.
     pub(super) fn holds(&self) -> bool {
-        !self.gone
-            && (self.is_root()
-                || Stat::of_name(self.parent.fd(), &self.name).is_ok_and(|stat| stat.key == self.entry))
+        !self.gone && (self.is_root() || self.stat().is_some())
+    }
+
+    /// What the name stands for, if it is what it stood for.
+    pub(super) fn stat(&self) -> Option<Stat> {
+        let stat = Stat::of_name(self.parent.fd(), &self.name).ok()?;
+        (!self.gone && stat.key == self.entry).then_some(stat)
     }
 }
 

@@ -47,8 +47,8 @@ pub(super) struct Cursor {
 /// Where names come from.
 #[derive(Debug)]
 enum Source {
-    /// The directory as it was when it was listed last, and where the next name is.
-    Kept(Arc<Roll>, usize),
+    /// The directory as it was when it was listed last, where the next name is, and which it is.
+    Kept(Arc<Roll>, usize, usize),
     Kernel(Box<Reader>),
 }
 
@@ -99,12 +99,15 @@ impl Reader {
                 break;
             }
         }
-        self.making = self.making.take().and_then(|making| making.with(&self.names));
+        self.making = self.making.take().and_then(|making| making.with(&self.names, self.cookies.len()));
         Ok(!self.cookies.is_empty())
     }
 
-    /// A name was told.
-    fn tell(&mut self, next: usize) {
+    /// A name was told, of which this was seen.
+    fn tell(&mut self, next: usize, seen: Option<(Stat, Record)>) {
+        if let (Some(making), Some((stat, record))) = (&mut self.making, seen) {
+            making.note(self.cookies.len() - self.told.0, &stat, record);
+        }
         self.told = (self.told.0 + 1, next);
     }
 
@@ -166,12 +169,14 @@ struct Filling<'a> {
     path: Vec<u8>,
     /// Bytes of it that lead to the directory.
     directory: usize,
+    /// What the last name was seen to stand for, with a record that holds for as long as it is so.
+    seen: Option<(Stat, Record)>,
 }
 
 impl<'a> Filling<'a> {
     fn new(volume: &'a Volume, node: &'a Node, listing: &'a Listing, writer: DirectoryWriter) -> Self {
         let path = format!("/proc/self/fd/{}/", node.inode.fd().as_raw_fd()).into_bytes();
-        Self { volume, node, listing, writer, units: Vec::new(), directory: path.len(), path }
+        Self { volume, node, listing, writer, units: Vec::new(), directory: path.len(), path, seen: None }
     }
 
     /// Whether one entry was asked for, and there is one.
@@ -183,8 +188,10 @@ impl<'a> Filling<'a> {
         &mut self,
         file_type: Option<FileType>,
         name: &CStr,
+        known: Option<(&Roll, usize)>,
         matches: impl FnOnce(&[u16]) -> bool,
     ) -> Pushed {
+        self.seen = None;
         if !names::visible_in(name, &mut self.units) || !matches(&self.units) {
             return Pushed::Skipped;
         }
@@ -193,7 +200,7 @@ impl<'a> Filling<'a> {
         let entry = if class == FileInfoClass::NAMES && is_plain && self.listing.visible_to.is_none() {
             DirectoryEntry::default()
         } else {
-            match self.attributes(name) {
+            match self.attributes(name, known) {
                 Some(attributes) => entry(class, &attributes, Name::default()),
                 None => return Pushed::Skipped,
             }
@@ -202,15 +209,18 @@ impl<'a> Filling<'a> {
     }
 
     /// Metadata of a name; `None` if it is gone, a symbolic link that leads nowhere or out of the root, or not to be seen.
-    fn attributes(&mut self, name: &CStr) -> Option<Attributes> {
+    fn attributes(&mut self, name: &CStr, known: Option<(&Roll, usize)>) -> Option<Attributes> {
         let (volume, directory) = (self.volume, self.node.inode.fd());
         let visible_to = self.listing.visible_to.as_deref();
         let stat = Stat::of_name(directory, name).ok()?;
         if stat.file_type == FileType::Symlink {
             return volume.attributes_of_symlink(directory, name, visible_to).ok();
         }
-        let record =
-            if volume.caps.extended_attributes { self.record(name, &stat) } else { Record::default() };
+        let record = match known.and_then(|(roll, at)| roll.record(at, &stat)) {
+            Some(record) => record,
+            None if volume.caps.extended_attributes => self.record(name, &stat),
+            None => Record::default(),
+        };
         if let Some(token) = visible_to.filter(|_| record.has_descriptor) {
             let (pin, stat) = super::resolve::pin_name_at(directory, name).ok()?;
             volume.check_visible(&volume.inode(pin, false, &stat), &record, token).ok()?;
@@ -229,7 +239,8 @@ impl<'a> Filling<'a> {
             let value = path.and_then(|path| super::xattr::get_short(path, record::NAME, &mut buffer));
             Ok(value.and_then(Record::parse).unwrap_or_default())
         };
-        let Ok(record) = self.volume.records.get_or_read::<Infallible>(stat, read);
+        let Ok((record, settled)) = self.volume.records.get_or_read_settled::<Infallible>(stat, read);
+        self.seen = settled.then_some((*stat, record));
         record
     }
 }
@@ -346,7 +357,7 @@ impl Volume {
             Err(_) => None,
         };
         let pushed = match found {
-            Some((name, _, _)) => filling.push(None, &name, |_| true),
+            Some((name, _, _)) => filling.push(None, &name, None, |_| true),
             None => Pushed::Skipped,
         };
         if pushed != Pushed::Full {
@@ -362,9 +373,9 @@ impl Volume {
             None => cursor.source.insert(self.source(filling.node)?),
         };
         loop {
-            let (names, at) = match &*source {
-                Source::Kept(roll, at) => (&roll.names, *at),
-                Source::Kernel(reader) => (&reader.names, reader.told.1),
+            let (names, at, known) = match &*source {
+                Source::Kept(roll, at, name) => (&roll.names, *at, Some((&**roll, *name))),
+                Source::Kernel(reader) => (&reader.names, reader.told.1, None),
             };
             let Some((file_type, name, next)) = names.at(at) else {
                 if let Source::Kernel(reader) = source {
@@ -378,13 +389,14 @@ impl Volume {
                 cursor.phase = Phase::End;
                 return Ok(false);
             };
-            let pushed = filling.push(Some(file_type), name, |units| cursor.expression.matches(units));
+            let matches = |units: &[u16]| cursor.expression.matches(units);
+            let pushed = filling.push(Some(file_type), name, known, matches);
             if pushed == Pushed::Full {
                 return Ok(true);
             }
             match source {
-                Source::Kept(_, at) => *at = next,
-                Source::Kernel(reader) => reader.tell(next),
+                Source::Kept(_, at, name) => (*at, *name) = (next, *name + 1),
+                Source::Kernel(reader) => reader.tell(next, filling.seen.take()),
             }
             if pushed == Pushed::Yes && filling.is_done() {
                 return Ok(false);
@@ -396,10 +408,10 @@ impl Volume {
     fn source(&self, node: &Node) -> Outcome<Source> {
         let stamp = node.inode.stat()?.stamp;
         if let Some(roll) = self.rolls.get(node.inode.key, stamp) {
-            return Ok(Source::Kept(roll, 0));
+            return Ok(Source::Kept(roll, 0, 0));
         }
         let fd = node.inode.reopen(OFlags::RDONLY | OFlags::DIRECTORY)?;
-        Ok(Source::Kernel(Box::new(Reader::new(fd, self.rolls.make(stamp)))))
+        Ok(Source::Kernel(Box::new(Reader::new(fd, self.rolls.make(node.inode.key, stamp)))))
     }
     /// A symbolic link is listed as what it leads to, which the kernel finds from the root, as for any path.
     fn attributes_of_symlink(

@@ -83,8 +83,17 @@ impl RecordCache {
         stat: &Stat,
         read: impl FnOnce() -> Result<Record, E>,
     ) -> Result<Record, E> {
+        Ok(self.get_or_read_settled(stat, read)?.0)
+    }
+
+    /// The same, and whether it holds for as long as the inode is like `stat`.
+    pub(super) fn get_or_read_settled<E>(
+        &self,
+        stat: &Stat,
+        read: impl FnOnce() -> Result<Record, E>,
+    ) -> Result<(Record, bool), E> {
         if let Some(record) = self.get(stat) {
-            return Ok(record);
+            return Ok((record, true));
         }
         // Before the reading: a change after this moment has a later time.
         let is_settled = !super::handle::is_recent(&[stat.changed_at()]);
@@ -94,7 +103,7 @@ impl RecordCache {
             let known = Known { changed: stat.changed_at(), record };
             lock(self.shard(&stat.key)).put(stat.key, known, self.generation_max);
         }
-        Ok(record)
+        Ok((record, is_settled))
     }
 
     pub(super) fn reads(&self) -> u64 {

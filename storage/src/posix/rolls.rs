@@ -4,6 +4,9 @@
 //! were older than a tick of the file system's clock then. Entries are always looked at one by one when they are
 //! listed, so that a name that is gone meanwhile is left out, and only that of a file made meanwhile can be missing.
 //!
+//! Beside each name there is what was seen of it and the record that it had, so that a listing finds records in the order in which
+//! it asks for them: one in a large table costs as much as a tenth of asking for everything else of the entry.
+//!
 //! Memory is bounded ([`super::PosixOptions::listing_memory_max`]) over everything, listings under way included. A listing that
 //! gets none goes back to where it was in the directory, and reads on from there the next time.
 
@@ -14,7 +17,8 @@ use std::sync::{Arc, Mutex};
 
 use rustix::fs::FileType;
 
-use super::handle::{InodeKey, Stamp};
+use super::handle::{InodeKey, Stamp, Stat, Time};
+use super::record::Record;
 use crate::handles::lock;
 
 /// The part of the memory that one directory may have.
@@ -89,24 +93,88 @@ impl Names {
     }
 }
 
+/// An inode as it was when a record was read of it.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    number: u64,
+    seconds: i64,
+    nanoseconds: u32,
+    /// Which of the records.
+    record: u32,
+}
+
+/// Nothing was seen: there is no inode of that number.
+const UNSEEN: Seen = Seen { number: 0, seconds: 0, nanoseconds: 0, record: 0 };
+/// Records that are looked through before another one is taken for new: most files of a directory have the same.
+const ALIKE_MAX: usize = 4;
+
+/// Records in the order of their names.
+#[derive(Debug, Default)]
+struct Records {
+    device: u64,
+    seen: Vec<Seen>,
+    distinct: Vec<Record>,
+}
+
+impl Records {
+    fn bytes(&self) -> usize {
+        self.seen.len() * size_of::<Seen>() + self.distinct.len() * size_of::<Record>()
+    }
+
+    fn get(&self, name: usize, stat: &Stat) -> Option<Record> {
+        let seen = self.seen.get(name)?;
+        let is_as_it_was = (stat.key.device, stat.key.number) == (self.device, seen.number)
+            && stat.changed_at() == (seen.seconds, seen.nanoseconds);
+        if is_as_it_was { self.distinct.get(seen.record as usize).copied() } else { None }
+    }
+
+    fn set(&mut self, name: usize, (number, changed): (u64, Time), record: Record) {
+        let alike = self.distinct.iter().rev().take(ALIKE_MAX).position(|known| *known == record);
+        let place = match alike {
+            Some(before) => self.distinct.len() - 1 - before,
+            None => {
+                self.distinct.push(record);
+                self.distinct.len() - 1
+            }
+        };
+        let Ok(record) = u32::try_from(place) else { return };
+        if let Some(seen) = self.seen.get_mut(name) {
+            *seen = Seen { number, seconds: changed.0, nanoseconds: changed.1, record };
+        }
+    }
+}
+
 /// A directory that is being read from its beginning on, to be kept.
 #[derive(Debug)]
 pub(super) struct Making {
     stamp: Stamp,
     names: Names,
+    records: Records,
     claim: Claim,
 }
 
 impl Making {
-    /// Takes more names; `None` if there are too many.
-    pub(super) fn with(mut self, more: &Names) -> Option<Self> {
-        let bytes = self.names.0.len() + more.0.len() + OVERHEAD;
-        // Twice, as a vector that grows may have twice its length.
+    /// Takes `count` more names; `None` if there are too many.
+    pub(super) fn with(mut self, more: &Names, count: usize) -> Option<Self> {
+        let bytes = self.names.0.len() + more.0.len() + self.records.bytes() + OVERHEAD;
+        // Each of them may get a record of its own. Twice, as a vector that grows may have twice its length.
+        let bytes = bytes + count * (size_of::<Seen>() + size_of::<Record>());
         if bytes > self.claim.memory.max / DIRECTORY_SHARE || !self.claim.resize(bytes * 2) {
             return None;
         }
         self.names.0.extend_from_slice(&more.0);
+        self.records.seen.resize(self.records.seen.len() + count, UNSEEN);
         Some(self)
+    }
+
+    /// An inode of the directory's device had this record for certain when it was as `stat` says; it is `back` names from the
+    /// end.
+    pub(super) fn note(&mut self, back: usize, stat: &Stat, record: Record) {
+        if stat.key.device == self.records.device
+            && let Some(name) = self.records.seen.len().checked_sub(back)
+        {
+            self.records.set(name, (stat.key.number, stat.changed_at()), record);
+        }
     }
 }
 
@@ -115,7 +183,15 @@ impl Making {
 pub(super) struct Roll {
     stamp: Stamp,
     pub(super) names: Names,
+    records: Records,
     _claim: Claim,
+}
+
+impl Roll {
+    /// The record of the inode that a name stands for, if it is as it was when it was read.
+    pub(super) fn record(&self, name: usize, stat: &Stat) -> Option<Record> {
+        self.records.get(name, stat)
+    }
 }
 
 /// The directories that are kept.
@@ -159,17 +235,20 @@ impl RollCache {
     }
 
     /// Begins to read a directory, whose stamp was just asked for; `None` if it cannot be kept.
-    pub(super) fn make(&self, stamp: Stamp) -> Option<Making> {
+    pub(super) fn make(&self, key: InodeKey, stamp: Stamp) -> Option<Making> {
         self.reads.fetch_add(1, Ordering::Relaxed);
         let claim = Claim::new(&self.memory);
-        (!super::handle::is_recent(&stamp)).then(|| Making { stamp, names: Names::default(), claim })
+        let records = Records { device: key.device, ..Records::default() };
+        (!super::handle::is_recent(&stamp)).then(|| Making { stamp, names: Names::default(), records, claim })
     }
 
     /// The directory was read to its end.
     pub(super) fn keep(&self, key: InodeKey, mut made: Making) {
         made.names.0.shrink_to_fit();
-        made.claim.resize(made.names.0.len() + OVERHEAD);
-        let roll = Roll { stamp: made.stamp, names: made.names, _claim: made.claim };
+        made.records.seen.shrink_to_fit();
+        made.records.distinct.shrink_to_fit();
+        made.claim.resize(made.names.0.len() + made.records.bytes() + OVERHEAD);
+        let roll = Roll { stamp: made.stamp, names: made.names, records: made.records, _claim: made.claim };
         let kept = &mut *lock(&self.state);
         kept.clock += 1;
         kept.rolls.insert(key, (kept.clock, Arc::new(roll)));
@@ -227,7 +306,7 @@ mod tests {
     #[test]
     fn a_directory_is_kept_until_it_changes() {
         let cache = RollCache::new(1 << 20);
-        let making = cache.make(STAMP).unwrap().with(&names(3)).unwrap();
+        let making = cache.make(key(1), STAMP).unwrap().with(&names(3), 3).unwrap();
         cache.keep(key(1), making);
         assert_eq!(list(&cache.get(key(1), STAMP).unwrap().names), ["name0", "name1", "name2"]);
         assert!(cache.get(key(2), STAMP).is_none());
@@ -236,18 +315,45 @@ mod tests {
         assert_eq!(cache.spent(), 0);
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
         let now = (now.as_secs() as i64, now.subsec_nanos().max(1));
-        assert!(cache.make([STAMP[0], now]).is_none(), "it may change under the same time");
+        assert!(cache.make(key(1), [STAMP[0], now]).is_none(), "it may change under the same time");
+    }
+
+    #[test]
+    fn records_are_those_of_inodes_that_are_as_they_were() {
+        let stat = |number, changed| Stat { stamp: [(0, 0), changed], ..Stat::of_nothing(key(number)) };
+        let record = |owner| Record { owner: Some(owner), ..Record::default() };
+        let cache = RollCache::new(1 << 20);
+        let mut making = cache.make(key(1), STAMP).unwrap().with(&names(20), 20).unwrap();
+        for number in 0..20 {
+            making.note(20 - number as usize, &stat(100 + number, (5, 5)), record(number as u32 % 7));
+        }
+        making.note(1, &Stat { key: InodeKey { device: 2, number: 300 }, ..stat(300, (5, 5)) }, record(9));
+        cache.keep(key(1), making);
+        let roll = cache.get(key(1), STAMP).unwrap();
+        for number in 0..20 {
+            let told = |stat: Stat| roll.record(number as usize, &stat);
+            assert_eq!(told(stat(100 + number, (5, 5))), Some(record(number as u32 % 7)));
+            assert_eq!(told(stat(100 + number, (5, 6))), None, "changed");
+            assert_eq!(told(stat(101 + number, (5, 5))), None, "another file");
+            let elsewhere = InodeKey { device: 2, number: 100 + number };
+            assert_eq!(told(Stat { key: elsewhere, ..stat(0, (5, 5)) }), None, "another file system");
+        }
+        assert_eq!(roll.record(20, &stat(120, (5, 5))), None);
     }
 
     #[test]
     fn memory_is_bounded_over_all_directories_and_listings() {
         let cache = RollCache::new(64 << 10);
         for number in 0..100 {
-            cache.keep(key(number), cache.make(STAMP).unwrap().with(&names(100)).unwrap());
+            let making = cache.make(key(number), STAMP).unwrap().with(&names(20), 20).unwrap();
+            cache.keep(key(number), making);
             assert!(cache.spent() <= 32 << 10);
         }
         assert!(cache.get(key(0), STAMP).is_none() && cache.get(key(99), STAMP).is_some());
-        assert!(cache.make(STAMP).unwrap().with(&names(1000)).is_none(), "too large a directory");
+        assert!(
+            cache.make(key(0), STAMP).unwrap().with(&names(1000), 1000).is_none(),
+            "too large a directory"
+        );
         let ahead = names(3000);
         let claims: Vec<_> = std::iter::from_fn(|| cache.ahead(&ahead)).collect();
         assert!(!claims.is_empty() && claims.len() < 10 && cache.spent() <= 64 << 10);
