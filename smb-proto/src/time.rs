@@ -3,7 +3,9 @@
 use std::time::{SystemTime, UNIX_EPOCH as EPOCH};
 
 /// Intervals of 100 ns between 1601 and 1970.
-const UNIX_EPOCH: i128 = 116_444_736_000_000_000;
+const UNIX_EPOCH: i128 = NEAR_EPOCH as i128;
+/// The same as the type that is enough for every time that files really have.
+const NEAR_EPOCH: i64 = 116_444_736_000_000_000;
 
 /// A point in time as SMB carries it. Zero usually means "not given", `u64::MAX` and `u64::MAX - 1` have meanings of
 /// their own in FILE_BASIC_INFORMATION (MS-FSCC 2.4.7).
@@ -14,6 +16,12 @@ impl FileTime {
     /// From seconds and nanoseconds since 1970, saturating at the ends of the range.
     #[must_use]
     pub fn from_unix(seconds: i64, nanoseconds: u32) -> Self {
+        // Listings do this four times for each entry.
+        let near = seconds.checked_mul(10_000_000).and_then(|near| near.checked_add(NEAR_EPOCH));
+        let near = near.and_then(|near| near.checked_add(i64::from(nanoseconds / 100)));
+        if let Some(near) = near.and_then(|near| u64::try_from(near).ok()) {
+            return Self(near);
+        }
         let intervals = i128::from(seconds)
             .saturating_mul(10_000_000)
             .saturating_add(i128::from(nanoseconds / 100))
@@ -44,6 +52,21 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn times_far_away_end_where_the_range_ends() {
+        assert_eq!(FileTime::from_unix(-11_644_473_600, 99), FileTime(0));
+        assert_eq!(FileTime::from_unix(-11_644_473_600, 100), FileTime(1));
+        assert_eq!(FileTime::from_unix(-11_644_473_601, 999_999_999), FileTime(0));
+        assert_eq!(FileTime::from_unix(i64::MIN, 0), FileTime(0));
+        assert_eq!(FileTime::from_unix(i64::MAX, 0), FileTime(u64::MAX));
+        // Beyond what a signed number holds.
+        let far = 1_700_000_000_000;
+        assert_eq!(
+            FileTime::from_unix(far, 700),
+            FileTime(17_000_000_000_000_000_007 + 116_444_736_000_000_000)
+        );
+    }
 
     #[test]
     fn a_systems_time_counts_from_1601() {

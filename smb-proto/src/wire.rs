@@ -88,9 +88,11 @@ pub fn utf16(bytes: &[u8], what: &'static str) -> Result<Vec<u16>, Malformed> {
 
 /// Appends UTF-16 code units, little-endian.
 pub fn put_utf16(out: &mut Vec<u8>, units: &[u16]) {
-    out.reserve(units.len().saturating_mul(2));
-    for unit in units {
-        out.extend_from_slice(&unit.to_le_bytes());
+    let start = out.len();
+    out.resize(start.saturating_add(units.len().saturating_mul(2)), 0);
+    let (pairs, _) = out.get_mut(start..).unwrap_or_default().as_chunks_mut::<2>();
+    for (pair, unit) in pairs.iter_mut().zip(units) {
+        *pair = unit.to_le_bytes();
     }
 }
 

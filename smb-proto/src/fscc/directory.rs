@@ -171,13 +171,18 @@ impl DirectoryWriter {
 
     /// Appends an entry; `false`, with nothing written, if it does not fit any more.
     pub fn push(&mut self, entry: &DirectoryEntry) -> bool {
+        self.push_named(entry, entry.name.units())
+    }
+
+    /// The same with another name than the entry's, for who has names in a buffer that is used again and again.
+    pub fn push_named(&mut self, entry: &DirectoryEntry, name: &[u16]) -> bool {
         let Some(layout) = Layout::of(self.class) else { return false };
-        let length = layout.name.saturating_add(entry.name.wire_len());
-        if !self.chain.begin(&mut self.out, length) {
+        let name_length = name.len().saturating_mul(2);
+        if !self.chain.begin(&mut self.out, layout.name.saturating_add(name_length)) {
             return false;
         }
-        entry.emit_fields(layout, &mut self.out);
-        wire::put_utf16(&mut self.out, entry.name.units());
+        entry.emit_fields(layout, name_length, &mut self.out);
+        wire::put_utf16(&mut self.out, name);
         true
     }
 
@@ -196,7 +201,7 @@ impl DirectoryWriter {
 
 impl DirectoryEntry {
     /// Everything between the offset of the next entry and the name.
-    fn emit_fields(&self, layout: Layout, out: &mut Vec<u8>) {
+    fn emit_fields(&self, layout: Layout, name_length: usize, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.file_index.to_le_bytes());
         if layout.metadata {
             let times = [self.creation_time, self.last_access_time, self.last_write_time, self.change_time];
@@ -207,7 +212,7 @@ impl DirectoryEntry {
             out.extend_from_slice(&self.allocation_size.to_le_bytes());
             out.extend_from_slice(&self.attributes.0.to_le_bytes());
         }
-        out.extend_from_slice(&wire::length_u32(self.name.wire_len()).to_le_bytes());
+        out.extend_from_slice(&wire::length_u32(name_length).to_le_bytes());
         let is_reparse_point = self.attributes.contains(FileAttributes::REPARSE_POINT);
         if layout.ea_size {
             let shared = is_reparse_point && !layout.reparse_tag;

@@ -107,19 +107,23 @@ impl Volume {
         Ok(self.attributes_and_record(node)?.0)
     }
 
-    /// What is kept of an inode; a link has no room for anything.
-    pub(super) fn record_of(&self, inode: &Inode) -> Outcome<Record> {
-        if self.caps.extended_attributes && !inode.is_symlink {
-            Record::of(inode).map_err(Into::into)
-        } else {
-            Ok(Record::default())
+    /// The record of an inode that was seen to be like `stat` just now; a symbolic link has no room for one.
+    pub(super) fn record_of(&self, inode: &Inode, stat: &Stat) -> Outcome<Record> {
+        if !self.caps.extended_attributes || inode.is_symlink {
+            return Ok(Record::default());
         }
+        Ok(self.records.get_or_read(stat, || Record::of(inode))?)
     }
 
     pub(super) fn attributes_and_record(&self, node: &Node) -> Outcome<(Attributes, Record)> {
         let stat = node.inode.stat()?;
-        let record = self.record_of(&node.inode)?;
-        let mut attributes = self.assemble(&stat, &record);
+        let record = self.record_of(&node.inode, &stat)?;
+        Ok((self.attributes_from(node, &stat, &record)?, record))
+    }
+
+    /// Metadata of what a handle stands for, from what was asked of its inode.
+    pub(super) fn attributes_from(&self, node: &Node, stat: &Stat, record: &Record) -> Outcome<Attributes> {
+        let mut attributes = self.assemble(stat, record);
         if let Some(stream) = &node.stream {
             let size = super::streams::size(&node.inode, &lock(&stream.state))?;
             attributes.kind = Kind::File;
@@ -132,7 +136,7 @@ impl Volume {
         } else if attributes.kind == Kind::File && attributes.end_of_file == 0 {
             attributes.allocation = node.inode.reserved.load(Ordering::Relaxed);
         }
-        Ok((attributes, record))
+        Ok(attributes)
     }
 
     pub(super) fn set_attributes(&self, node: &Node, set: &SetAttributes) -> Outcome<()> {
@@ -221,21 +225,8 @@ mod tests {
 
     #[test]
     fn allocation_shows_data_and_what_was_set_aside() {
-        let stat = |size, blocks| Stat {
-            key: InodeKey { device: 1, number: 2 },
-            file_type: rustix::fs::FileType::RegularFile,
-            mode: 0o644,
-            links: 1,
-            uid: 0,
-            gid: 0,
-            size,
-            blocks,
-            accessed: FileTime(0),
-            modified: FileTime(0),
-            changed: FileTime(0),
-            born: None,
-            stamp: [(0, 0); 2],
-        };
+        let key = InodeKey { device: 1, number: 2 };
+        let stat = |size, blocks| Stat { size, blocks, ..Stat::of_nothing(key) };
         assert_eq!(allocation(&stat(0, 8), false), 0, "an attribute block is not data");
         assert_eq!(allocation(&stat(1, 0), false), 4096, "delayed allocation");
         assert_eq!(allocation(&stat(4097, 24), false), 8192);

@@ -1,7 +1,7 @@
 //! What makes, renames and removes names.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::{
@@ -15,9 +15,9 @@ use smb_state::storage::{Initial, Kind, Object, StorageReply};
 use super::Volume;
 use super::attributes::{stored, unrecorded};
 use super::handle::{Inode, LinkState, Node, Stat};
-use super::index::{Edit, Held, Slot};
+use super::index::{Currency, Edit, Held, Slot};
 use super::record::{self, Record};
-use super::{eas, errno, names, streams};
+use super::{eas, errno, names, streams, xattr};
 use crate::fault::{Fault, Outcome, Place};
 use crate::handles::lock;
 
@@ -60,21 +60,52 @@ impl Volume {
         let (pin, has_data) = {
             let slot = self.indexes.slot(directory);
             let mut held = self.indexes.hold(&slot, directory, place)?;
-            if held.find(name.units(), place)?.is_some() {
+            let look = |name: &CStr| Stat::of_name(directory.fd(), name);
+            if held.find(name.units(), place, look)?.is_some() {
                 return Err(NtStatus::OBJECT_NAME_COLLISION.into());
             }
             held.change(&[Edit::Added(&local)], || self.make(directory, &local, kind))?
+        };
+        let record = self.initial_record(kind, initial);
+        // Nobody has the file yet, so there is nothing to read before, and no lock to take.
+        let written = match record.filter(|_| has_data) {
+            Some(record) => match xattr::set_through(pin.as_fd(), record::NAME, &record.emit()) {
+                // On another file system than the root's.
+                Err(Errno::OPNOTSUPP) => Ok(Record::default()),
+                result => result.map(|()| record),
+            },
+            None => Ok(Record::default()),
         };
         let stat = Stat::of_fd(&pin)?;
         let inode = self.inode(pin, has_data, &stat);
         let link = self.link(directory, local, stat.key);
         let node = self.node(inode, link, None);
-        if let Err(fault) = self.give_initial(&node, initial) {
-            // A file without what it should start with is no file.
-            let _ = self.unlink(&node, Place::Offloaded);
-            return Err(fault);
+        let given = written.map_err(Fault::from).and_then(|written| {
+            let given = self.give_initial(&node, initial, record.filter(|_| !has_data))?;
+            Ok((given, written))
+        });
+        match given {
+            Ok((true, _)) => self.object(node),
+            // As it was made a moment ago.
+            Ok((false, written)) => self.object_with(node, &stat, &written),
+            Err(fault) => {
+                // A file without what it should start with is no file.
+                let _ = self.unlink(&node, Place::Offloaded);
+                Err(fault)
+            }
         }
-        self.object(node)
+    }
+
+    /// The record that a new file starts with, if it needs one.
+    fn initial_record(&self, kind: Kind, initial: &Initial) -> Option<Record> {
+        if !self.caps.extended_attributes {
+            return None;
+        }
+        // A descriptor has its own owner.
+        let owner = initial.owner.filter(|_| initial.security.is_none());
+        let owner = owner.and_then(|owner| self.user_number(&owner));
+        let dos = Some(stored(initial.dos)).filter(|dos| *dos != unrecorded(kind));
+        (dos.is_some() || owner.is_some()).then(|| Record { dos, owner, ..Record::default() })
     }
 
     fn make(&self, directory: &Inode, name: &CStr, kind: Kind) -> Outcome<(OwnedFd, bool)> {
@@ -95,34 +126,36 @@ impl Volume {
         }
     }
 
-    fn give_initial(&self, node: &Node, initial: &Initial) -> Outcome<()> {
+    /// Gives a file what it starts with, besides its data. `true` if there was anything to give.
+    fn give_initial(&self, node: &Node, initial: &Initial, record: Option<Record>) -> Outcome<bool> {
+        let mut given = false;
+        if let Some(new) = record {
+            Record::update(&node.inode, |record| {
+                record.dos = new.dos.or(record.dos);
+                record.owner = new.owner.or(record.owner);
+            })?;
+            given = true;
+        }
         if !initial.eas.is_empty() {
             self.check_eas()?;
             eas::replace(&node.inode, &initial.eas)?;
+            given = true;
         }
-        let dos = stored(initial.dos);
-        if self.caps.extended_attributes {
-            // A descriptor has its own owner.
-            let owner = initial.owner.filter(|_| initial.security.is_none());
-            let owner = owner.and_then(|owner| self.user_number(&owner));
-            let dos = Some(dos).filter(|dos| *dos != unrecorded(node.inode.kind));
-            if dos.is_some() || owner.is_some() {
-                Record::update(&node.inode, |record| {
-                    record.dos = dos.or(record.dos);
-                    record.owner = owner.or(record.owner);
-                })?;
-            }
-        } else if dos.contains(FileAttributes::READONLY) && node.inode.kind == Kind::File {
+        let is_read_only = initial.dos.contains(FileAttributes::READONLY);
+        if is_read_only && !self.caps.extended_attributes && node.inode.kind == Kind::File {
             let mode = Mode::from_raw_mode(self.options.file_mode & 0o555);
             rustix::fs::chmodat(CWD, node.inode.path(), mode, AtFlags::empty())?;
+            given = true;
         }
         if initial.allocation > 0 && node.inode.kind == Kind::File {
             self.set_allocation(node, initial.allocation)?;
+            given = true;
         }
         if let Some(security) = initial.security.as_ref().filter(|_| self.caps.security) {
             self.give_security(node, security)?;
+            given = true;
         }
-        Ok(())
+        Ok(given)
     }
 
     pub(super) fn overwrite(
@@ -146,14 +179,9 @@ impl Volume {
                 record.creation = if supersede { Some(record::now()) } else { record.creation };
             })?;
         }
+        // The record is written; what remains is space and descriptor.
         let rest = Initial { eas: Vec::new(), ..initial.clone() };
-        let rest = if self.caps.extended_attributes {
-            // The record is written; what remains is space and descriptor.
-            Initial { dos: unrecorded(Kind::File), ..rest }
-        } else {
-            rest
-        };
-        self.give_initial(node, &rest)?;
+        self.give_initial(node, &rest, None)?;
         Ok(StorageReply::Attributes(self.attributes_of(node)?))
     }
 
@@ -166,12 +194,12 @@ impl Volume {
         name: &Name,
         place: Place,
     ) -> Outcome<Option<(CString, Stat)>> {
-        let known = match Stat::of_name(directory.fd(), local) {
-            Ok(stat) => return Ok(Some((local.into(), stat))),
-            Err(Errno::NOENT) => held.find(name.units(), place)?,
-            Err(errno) => return Err(errno.into()),
-        };
-        Ok(known.and_then(|known| Stat::of_name(directory.fd(), &known).ok().map(|stat| (known, stat))))
+        let look = |name: &CStr| Stat::of_name(directory.fd(), name);
+        match look(local) {
+            Ok(stat) => Ok(Some((local.into(), stat))),
+            Err(Errno::NOENT) => held.find(name.units(), place, look),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     fn hold_pair<'a>(
@@ -206,7 +234,7 @@ impl Volume {
             return Err(NtStatus::INVALID_PARAMETER.into());
         }
         let _naming = self.hold_naming(place)?;
-        let source = self.current_link(node)?;
+        let (source, _) = self.current_link(node)?;
         let (to_slot, from_slot) = (self.indexes.slot(to), self.indexes.slot(&source.parent));
         let mut held = self.hold_pair((to, &to_slot), (&source.parent, &from_slot), place)?;
         let existing = self.existing(&mut held.to, to, &local, name, place)?;
@@ -218,17 +246,17 @@ impl Volume {
         if let Some((_, stat)) = &existing {
             check_replace(replace, stat, node.inode.kind)?;
         }
-        let currents = (held.to.is_current(), held.from.as_ref().is_some_and(Held::is_current));
+        let before = (held.to.current(), held.from.as_ref().map_or(Currency::Outdated, Held::current));
         self.move_name(&source, to, &local, existing.as_ref())?;
         let mut edits = vec![Edit::Added(&local)];
         if let Some((known, _)) = existing.as_ref().filter(|(known, _)| **known != *local) {
             edits.push(Edit::Removed(known));
         }
         match &mut held.from {
-            Some(from) => from.follow(currents.1, &[Edit::Removed(&source.name)]),
+            Some(from) => from.follow(before.1, &[Edit::Removed(&source.name)]),
             None => edits.insert(0, Edit::Removed(&source.name)),
         }
-        held.to.follow(currents.0, &edits);
+        held.to.follow(before.0, &edits);
         if let Some((known, _)) = existing {
             self.forget_link(to, known);
         }
@@ -271,16 +299,14 @@ impl Volume {
         Ok(())
     }
 
-    /// The link of a handle as it is, if it still leads to the object.
-    pub(super) fn current_link(&self, node: &Node) -> Outcome<LinkState> {
+    /// The link of a handle as it is, if it still leads to the object, and what it stands for.
+    pub(super) fn current_link(&self, node: &Node) -> Outcome<(LinkState, Stat)> {
         let link = node.link.now();
         if link.is_root() {
             return Err(NtStatus::ACCESS_DENIED.into());
         }
-        if !link.holds() {
-            return Err(NtStatus::OBJECT_NAME_NOT_FOUND.into());
-        }
-        Ok(link)
+        let entry = link.stat().ok_or(NtStatus::OBJECT_NAME_NOT_FOUND)?;
+        Ok((link, entry))
     }
 
     /// A name was removed or replaced: handles that it led to have no name any more.
@@ -335,8 +361,7 @@ impl Volume {
 
     pub(super) fn unlink(&self, node: &Node, place: Place) -> Outcome<()> {
         let _naming = self.hold_naming(place)?;
-        let link = self.current_link(node)?;
-        let entry = Stat::of_name(link.parent.fd(), &link.name)?;
+        let (link, entry) = self.current_link(node)?;
         let flags =
             if entry.file_type == FileType::Directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
         let slot = self.indexes.slot(&link.parent);
@@ -348,6 +373,9 @@ impl Volume {
         })?;
         lock(&node.link.state).gone = true;
         self.links.forget(&link.key());
+        if entry.file_type == FileType::Directory {
+            self.directories.forget(entry.key);
+        }
         Ok(())
     }
 }

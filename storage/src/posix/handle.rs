@@ -8,6 +8,7 @@ use std::os::fd::AsFd;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Statx, StatxFlags, StatxTimestamp, openat, statx};
 use rustix::io::Errno;
@@ -48,8 +49,26 @@ pub(super) struct Stat {
     pub(super) stamp: Stamp,
 }
 
-/// Modification and change time in nanoseconds, as the file system has them.
-pub(super) type Stamp = [(i64, u32); 2];
+/// Seconds and nanoseconds, as the file system has them.
+pub(super) type Time = (i64, u32);
+
+/// Modification and change time.
+pub(super) type Stamp = [Time; 2];
+
+/// Changes within this time may carry the same time (a kernel tick, or the two seconds of FAT for those that say so by
+/// whole seconds).
+const TICK: Duration = Duration::from_millis(20);
+const COARSE_TICK: Duration = Duration::from_secs(2);
+
+/// Whether a change that comes now could leave one of these times as it is.
+pub(super) fn is_recent(times: &[Time]) -> bool {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    times.iter().any(|(seconds, nanoseconds)| {
+        let time = Duration::new(u64::try_from(*seconds).unwrap_or(0), *nanoseconds);
+        let tick = if *nanoseconds == 0 { COARSE_TICK } else { TICK };
+        time + tick > now
+    })
+}
 
 fn file_time(time: StatxTimestamp) -> FileTime {
     FileTime::from_unix(time.tv_sec, time.tv_nsec)
@@ -93,6 +112,31 @@ impl Stat {
         }
     }
 
+    /// Time of the last change of anything, as the file system has it.
+    pub(super) fn changed_at(&self) -> Time {
+        self.stamp[1]
+    }
+
+    #[cfg(test)]
+    pub(super) fn of_nothing(key: InodeKey) -> Self {
+        let time = FileTime(0);
+        Self {
+            key,
+            file_type: FileType::RegularFile,
+            mode: 0o644,
+            links: 1,
+            uid: 0,
+            gid: 0,
+            size: 0,
+            blocks: 0,
+            accessed: time,
+            modified: time,
+            changed: time,
+            born: None,
+            stamp: [(0, 0); 2],
+        }
+    }
+
     /// File or directory; what is neither is a file that cannot be opened.
     pub(super) fn kind(&self) -> Kind {
         if self.file_type == FileType::Directory { Kind::Directory } else { Kind::File }
@@ -114,6 +158,8 @@ pub(super) struct Inode {
     path: CString,
     reader: OnceLock<OwnedFd>,
     writer: OnceLock<OwnedFd>,
+    /// Leads to a directory's extended attributes, which `pin` does not; only for directories that are kept.
+    kept: OnceLock<OwnedFd>,
     /// Held while extended attributes are read, changed and written back.
     pub(super) edit: Mutex<()>,
     /// Named streams that handles lead to.
@@ -137,6 +183,7 @@ impl Inode {
             pin_has_data,
             reader: OnceLock::new(),
             writer: OnceLock::new(),
+            kept: OnceLock::new(),
             edit: Mutex::new(()),
             streams: Mutex::new(Vec::new()),
             reserved: AtomicU64::new(0),
@@ -167,12 +214,28 @@ impl Inode {
         openat(rustix::fs::CWD, self.path(), flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())
     }
 
-    /// A descriptor that is open for data, if there is one: the way to extended attributes that is shorter than the path.
+    /// A descriptor that is open for data, if there is one.
     pub(super) fn data_fd(&self) -> Option<BorrowedFd<'_>> {
         if self.pin_has_data {
             return Some(self.pin.as_fd());
         }
         self.writer.get().or_else(|| self.reader.get()).map(|fd| fd.as_fd())
+    }
+
+    /// The directory is going to be used often: its extended attributes get a way that is shorter than the path, if it can be
+    /// opened.
+    pub(super) fn prepare(&self) {
+        if self.is_directory()
+            && self.kept.get().is_none()
+            && let Ok(fd) = self.reopen(OFlags::RDONLY | OFlags::DIRECTORY)
+        {
+            let _ = self.kept.set(fd);
+        }
+    }
+
+    /// A descriptor that leads to extended attributes, if there is one.
+    pub(super) fn attributes_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.data_fd().or_else(|| self.kept.get().map(|fd| fd.as_fd()))
     }
 
     fn check_regular(&self) -> Outcome<()> {
@@ -186,13 +249,18 @@ impl Inode {
 
     /// A descriptor for reading.
     pub(super) fn reader(&self) -> Outcome<BorrowedFd<'_>> {
-        if self.pin_has_data {
-            return Ok(self.pin.as_fd());
-        }
-        if let Some(fd) = self.reader.get().or_else(|| self.writer.get()) {
-            return Ok(fd.as_fd());
+        if let Some(fd) = self.data_fd() {
+            return Ok(fd);
         }
         self.check_regular()?;
+        self.regular_reader()
+    }
+
+    /// The same of an inode that is known to be a regular file.
+    pub(super) fn regular_reader(&self) -> Outcome<BorrowedFd<'_>> {
+        if let Some(fd) = self.data_fd() {
+            return Ok(fd);
+        }
         let fd = self.reopen(OFlags::RDONLY)?;
         Ok(self.reader.get_or_init(|| fd).as_fd())
     }
@@ -206,6 +274,17 @@ impl Inode {
             return Ok(fd.as_fd());
         }
         self.check_regular()?;
+        self.regular_writer()
+    }
+
+    /// The same of an inode that is known to be a regular file.
+    pub(super) fn regular_writer(&self) -> Outcome<BorrowedFd<'_>> {
+        if self.pin_has_data {
+            return Ok(self.pin.as_fd());
+        }
+        if let Some(fd) = self.writer.get() {
+            return Ok(fd.as_fd());
+        }
         let fd = self.reopen(OFlags::RDWR)?;
         Ok(self.writer.get_or_init(|| fd).as_fd())
     }
@@ -246,9 +325,13 @@ impl LinkState {
 
     /// Whether the name still stands for what it stood for.
     pub(super) fn holds(&self) -> bool {
-        !self.gone
-            && (self.is_root()
-                || Stat::of_name(self.parent.fd(), &self.name).is_ok_and(|stat| stat.key == self.entry))
+        !self.gone && (self.is_root() || self.stat().is_some())
+    }
+
+    /// What the name stands for, if it is what it stood for.
+    pub(super) fn stat(&self) -> Option<Stat> {
+        let stat = Stat::of_name(self.parent.fd(), &self.name).ok()?;
+        (!self.gone && stat.key == self.entry).then_some(stat)
     }
 }
 

@@ -1,77 +1,62 @@
 //! Names without regard to case. A directory's folded names are indexed when a name is not found as it is; the index
 //! lives as long as the directory is as it was, and follows the changes that this driver makes itself.
 //!
-//! Whether a directory is as it was is told by its modification and change time. Two doubts remain: a file system
+//! Of a large directory everything that changes is followed ([`super::name_news`]), so that it is read once, whatever local
+//! programs do in it.
+//!
+//! Whether another directory is as it was is told by its modification and change time. Two doubts remain: a file system
 //! may give two changes the same time, and a local change can fall between this driver's change and its look at the new
 //! time. An index with such a doubt still serves, but is made anew after a while; how soon depends on how long making
 //! indexes takes, so that not more than a twentieth of the time is spent so, over all directories. A name that is found is always verified by
 //! opening it, so that only a name that a local program created in that very moment is missed, and for a moment only.
+//!
+//! Memory is bounded ([`super::PosixOptions::index_memory_max`]) but for one directory: the one that was asked last always has its index.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::ffi::{CStr, CString};
-use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{OFlags, RawDir};
 use rustix::io::Errno;
 use smb_proto::NtStatus;
-use smb_proto::name::fold_unit;
 
-use super::handle::{Inode, InodeKey, Stamp};
-use super::names;
+use super::handle::{Inode, InodeKey, Stamp, is_recent};
+use super::name_news::{Change, Followed, News};
+use super::name_table::NameTable;
 use crate::fault::{Fault, Outcome, Place};
 use crate::handles::lock;
 
 /// Directories whose own size is larger are not indexed on a thread that serves connections.
 pub(super) const INLINE_DIRECTORY_MAX: u64 = 64 * 1024;
-/// Changes within this time may carry the same time (a kernel tick, or the two seconds of FAT for those that say so by
-/// whole seconds).
-const TICK: Duration = Duration::from_millis(20);
-const COARSE_TICK: Duration = Duration::from_secs(2);
 /// An index in doubt is made anew not sooner than this.
 const DOUBT_MIN: Duration = Duration::from_millis(100);
 /// Between making indexes anew that are in doubt there is this many times the time that it takes.
 const DOUBT_SHARE: u32 = 20;
-/// What an entry takes besides its name.
-const ENTRY_OVERHEAD: usize = 64;
 /// What a directory takes besides its entries.
 const SLOT_OVERHEAD: usize = 256;
 const GETDENTS_BUFFER: usize = 64 * 1024;
 
-/// Names of a directory by the hash of their folded form.
+/// Names of a directory.
 #[derive(Debug)]
 struct Index {
     stamp: Stamp,
-    names: HashMap<u64, Names>,
-    bytes: usize,
+    names: NameTable,
     made: Instant,
     took: Duration,
     in_doubt: bool,
-}
-
-#[derive(Debug)]
-enum Names {
-    One(Box<CStr>),
-    /// Names that differ in case only, or whose hashes are the same.
-    Many(Vec<Box<CStr>>),
-}
-
-impl Names {
-    fn as_slice(&self) -> &[Box<CStr>] {
-        match self {
-            Self::One(name) => std::slice::from_ref(name),
-            Self::Many(names) => names,
-        }
-    }
+    /// What is new is told.
+    is_followed: bool,
 }
 
 /// The place of one directory.
 #[derive(Debug, Default)]
 pub(super) struct Slot {
     index: Mutex<Option<Index>>,
+    /// What is new, if that is followed.
+    news: Arc<News>,
     used: AtomicU64,
     bytes: AtomicUsize,
 }
@@ -86,6 +71,7 @@ pub(super) enum Edit<'a> {
 /// The indexes of a volume.
 pub(super) struct IndexCache {
     slots: Mutex<HashMap<InodeKey, Arc<Slot>>>,
+    followed: Followed,
     clock: AtomicU64,
     bytes_max: usize,
     hasher: RandomState,
@@ -101,16 +87,15 @@ pub(super) struct Held<'a> {
     directory: &'a Inode,
     slot: &'a Slot,
     index: MutexGuard<'a, Option<Index>>,
-}
-
-fn folded(units: &[u16]) -> Vec<u16> {
-    units.iter().map(|unit| fold_unit(*unit)).collect()
+    /// What was just found out of the index.
+    seen: Option<Currency>,
 }
 
 impl IndexCache {
     pub(super) fn new(bytes_max: usize) -> Self {
         Self {
             slots: Mutex::default(),
+            followed: Followed::default(),
             clock: AtomicU64::new(0),
             bytes_max,
             hasher: RandomState::new(),
@@ -145,14 +130,20 @@ impl IndexCache {
                 Err(TryLockError::WouldBlock) => return Err(Fault::Offload),
             },
         };
-        Ok(Held { cache: self, directory, slot, index })
+        Ok(Held { cache: self, directory, slot, index, seen: None })
     }
 
-    /// The name that is the same but for case, as the directory has it.
-    pub(super) fn find(&self, directory: &Inode, units: &[u16], place: Place) -> Outcome<Option<CString>> {
+    /// The name that is the same but for case, as the directory has it, with what `look` finds there.
+    pub(super) fn find<R>(
+        &self,
+        directory: &Inode,
+        units: &[u16],
+        place: Place,
+        look: impl FnMut(&CStr) -> Result<R, Errno>,
+    ) -> Outcome<Option<(CString, R)>> {
         let slot = self.slot(directory);
         let mut held = self.hold(&slot, directory, place)?;
-        held.find(units, place)
+        held.find(units, place, look)
     }
 
     /// Whether there is time to make an index anew that may be right.
@@ -177,110 +168,189 @@ impl IndexCache {
                 .min_by_key(|(_, slot)| slot.used.load(Ordering::Relaxed))
                 .map(|(key, _)| *key);
             let Some(slot) = oldest.and_then(|key| slots.remove(&key)) else { return };
+            self.followed.end(&slot.news);
             total = total.saturating_sub(taken(&slot));
         }
     }
 }
 
 impl Held<'_> {
-    /// The name that is the same but for case, as the directory has it.
-    pub(super) fn find(&mut self, units: &[u16], place: Place) -> Outcome<Option<CString>> {
-        self.refresh(place, false)?;
-        let wanted = folded(units);
-        if let Some(found) = self.candidate(&wanted) {
-            if super::handle::Stat::of_name(self.directory.fd(), &found).is_ok() {
-                return Ok(Some(found));
+    /// The name that is the same but for case, as the directory has it, with what `look` finds there.
+    pub(super) fn find<R>(
+        &mut self,
+        units: &[u16],
+        place: Place,
+        mut look: impl FnMut(&CStr) -> Result<R, Errno>,
+    ) -> Outcome<Option<(CString, R)>> {
+        let is_followed = self.refresh(place, false)?;
+        while let Some(found) = self.candidate(units) {
+            match look(&found) {
+                Ok(seen) => return Ok(Some((found, seen))),
+                // Gone since. If it comes back, that is told the next time.
+                Err(Errno::NOENT) if is_followed => self.edit(&[Edit::Removed(&found)]),
+                Err(Errno::NOENT) => return self.find_anew(units, place, look),
+                Err(errno) => return Err(errno.into()),
             }
-            // Removed between our look at the time and now.
-            self.refresh(place, true)?;
-            return Ok(self.candidate(&wanted));
         }
         if self.index.as_ref().is_some_and(Index::is_overdue) && self.cache.may_doubt() {
-            self.refresh(place, true)?;
+            let found = self.find_anew(units, place, look);
             self.cache.doubted(self.index.as_ref().map_or(Duration::ZERO, |index| index.took));
-            return Ok(self.candidate(&wanted));
+            return found;
         }
         Ok(None)
     }
 
-    fn candidate(&self, wanted: &[u16]) -> Option<CString> {
-        let index = self.index.as_ref()?;
-        let names = index.names.get(&self.cache.hasher.hash_one(wanted))?;
-        let fits = |name: &CStr| names::decode(name.to_bytes()).is_some_and(|units| folded(&units) == wanted);
-        names.as_slice().iter().find(|name| fits(name)).map(|name| CString::from(name.as_ref()))
+    fn find_anew<R>(
+        &mut self,
+        units: &[u16],
+        place: Place,
+        mut look: impl FnMut(&CStr) -> Result<R, Errno>,
+    ) -> Outcome<Option<(CString, R)>> {
+        self.refresh(place, true)?;
+        let Some(found) = self.candidate(units) else { return Ok(None) };
+        match look(&found) {
+            Ok(seen) => Ok(Some((found, seen))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
-    /// Makes the index current, from the directory if need be.
-    fn refresh(&mut self, place: Place, anew: bool) -> Outcome<()> {
+    fn candidate(&self, wanted: &[u16]) -> Option<CString> {
+        let index = self.index.as_ref()?;
+        index.names.find(wanted, &self.cache.hasher).next().map(CString::from)
+    }
+
+    /// Makes the index current, from the directory if need be. `true` if the directory is followed.
+    fn refresh(&mut self, place: Place, anew: bool) -> Outcome<bool> {
+        if !anew && self.catch_up() {
+            self.seen = Some(Currency::Followed);
+            return Ok(true);
+        }
         let stat = self.directory.stat()?;
-        if !anew && self.index.as_ref().is_some_and(|index| index.stamp == stat.stamp) {
-            return Ok(());
+        let is_as_it_was = |index: &Index| !index.is_followed && index.stamp == stat.stamp;
+        if !anew && self.index.as_ref().is_some_and(is_as_it_was) {
+            self.seen = Some(Currency::Current);
+            return Ok(false);
         }
         if stat.size > INLINE_DIRECTORY_MAX {
             place.may_wait()?;
         }
         *self.index = None;
-        let index = self.scan(stat.stamp)?;
-        self.slot.bytes.store(index.bytes, Ordering::Relaxed);
+        let is_followed =
+            stat.size > INLINE_DIRECTORY_MAX && self.cache.followed.begin(self.directory, &self.slot.news);
+        let index = self.scan(stat.stamp, is_followed)?;
+        self.slot.bytes.store(index.names.bytes(), Ordering::Relaxed);
         *self.index = Some(index);
+        // Otherwise it may have changed while it was read.
+        self.seen = is_followed.then_some(Currency::Followed);
         self.cache.shrink(self.slot);
-        Ok(())
+        Ok(is_followed)
     }
 
-    fn scan(&self, stamp: Stamp) -> Outcome<Index> {
+    /// Takes over what is new, if the directory is followed. `false` if the index may not be as the directory is.
+    fn catch_up(&mut self) -> bool {
+        if !self.index.as_ref().is_some_and(|index| index.is_followed) {
+            return false;
+        }
+        let Some(changes) = self.cache.followed.take(&self.slot.news) else { return false };
+        if changes.is_empty() {
+            return true;
+        }
+        let edits = changes.iter().map(|change| match change {
+            Change { came: true, name } => Edit::Added(name),
+            Change { came: false, name } => Edit::Removed(name),
+        });
+        self.edit(&edits.collect::<Vec<_>>());
+        true
+    }
+
+    fn edit(&mut self, edits: &[Edit<'_>]) {
+        let Some(index) = self.index.as_mut() else { return };
+        for edit in edits {
+            match edit {
+                Edit::Added(name) => {
+                    if !index.add(name, &self.cache.hasher) {
+                        *self.index = None;
+                        return;
+                    }
+                }
+                Edit::Removed(name) => index.names.remove(name, &self.cache.hasher),
+            }
+        }
+        self.slot.bytes.store(index.names.bytes(), Ordering::Relaxed);
+    }
+
+    fn scan(&self, stamp: Stamp, is_followed: bool) -> Outcome<Index> {
         self.cache.scans.fetch_add(1, Ordering::Relaxed);
         let made = Instant::now();
         let fd = self.directory.reopen(OFlags::RDONLY | OFlags::DIRECTORY).map_err(removed)?;
         let mut index = Index {
             stamp,
-            names: HashMap::new(),
-            bytes: 0,
+            names: NameTable::default(),
             made,
             took: Duration::ZERO,
-            in_doubt: is_recent(stamp),
+            in_doubt: !is_followed && is_recent(&stamp),
+            is_followed,
         };
         let mut buffer = Vec::with_capacity(GETDENTS_BUFFER);
         let mut entries = RawDir::new(&fd, buffer.spare_capacity_mut());
         while let Some(entry) = entries.next() {
-            index.add(&self.cache.hasher, entry.map_err(removed)?.file_name());
+            if !index.add(entry.map_err(removed)?.file_name(), &self.cache.hasher) {
+                return Err(NtStatus::INSUFFICIENT_RESOURCES.into());
+            }
         }
         index.took = made.elapsed();
         Ok(index)
     }
 
-    /// Changes the directory by `act`. The index follows with `edits` if it was current before.
+    /// Changes the directory by `act`. The index follows with `edits` if it was current before, which need not be asked again
+    /// right after a name was looked up.
     pub(super) fn change<R>(&mut self, edits: &[Edit<'_>], act: impl FnOnce() -> Outcome<R>) -> Outcome<R> {
-        let was_current = self.is_current();
+        let before = self.seen.take().unwrap_or_else(|| self.current());
         let result = act()?;
-        self.follow(was_current, edits);
+        self.follow(before, edits);
         Ok(result)
     }
 
     /// Whether there is an index and the directory is as it was.
-    pub(super) fn is_current(&self) -> bool {
-        self.index
-            .as_ref()
-            .is_some_and(|index| self.directory.stat().is_ok_and(|stat| stat.stamp == index.stamp))
+    pub(super) fn current(&self) -> Currency {
+        match self.index.as_ref() {
+            Some(index) if index.is_followed => Currency::Followed,
+            Some(index) if self.directory.stat().is_ok_and(|stat| stat.stamp == index.stamp) => {
+                Currency::Current
+            }
+            _ => Currency::Outdated,
+        }
     }
 
     /// Takes a change over that was just made, if the index was current before it.
-    pub(super) fn follow(&mut self, was_current: bool, edits: &[Edit<'_>]) {
-        let stat = if was_current { self.directory.stat().ok() } else { None };
+    pub(super) fn follow(&mut self, before: Currency, edits: &[Edit<'_>]) {
+        let stat = match before {
+            // It will be told, in the order in which others changed the directory.
+            Currency::Followed => return,
+            Currency::Current => self.directory.stat().ok(),
+            Currency::Outdated => None,
+        };
         let (Some(index), Some(stat)) = (self.index.as_mut(), stat) else {
             *self.index = None;
             self.slot.bytes.store(0, Ordering::Relaxed);
             return;
         };
-        for edit in edits {
-            match edit {
-                Edit::Added(name) => index.add(&self.cache.hasher, name),
-                Edit::Removed(name) => index.remove(&self.cache.hasher, name),
-            }
-        }
         index.stamp = stat.stamp;
         index.in_doubt = true;
-        self.slot.bytes.store(index.bytes, Ordering::Relaxed);
+        self.edit(edits);
     }
+}
+
+/// Whether an index says what is in its directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Currency {
+    /// As soon as it has taken over what is new.
+    Followed,
+    /// It does.
+    Current,
+    /// There is none, or it does not.
+    Outdated,
 }
 
 /// A directory can be removed while a handle pins it.
@@ -291,53 +361,12 @@ fn removed(errno: Errno) -> Fault {
     }
 }
 
-/// Whether a change that comes now could leave the times as they are.
-fn is_recent(stamp: Stamp) -> bool {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    stamp.iter().any(|(seconds, nanoseconds)| {
-        let time = Duration::new(u64::try_from(*seconds).unwrap_or(0), *nanoseconds);
-        let tick = if *nanoseconds == 0 { COARSE_TICK } else { TICK };
-        time + tick > now
-    })
-}
-
 impl Index {
     fn is_overdue(&self) -> bool {
         self.in_doubt && self.made.elapsed() > (self.took * DOUBT_SHARE).max(DOUBT_MIN)
     }
 
-    fn add(&mut self, hasher: &RandomState, name: &CStr) {
-        if matches!(name.to_bytes(), b"." | b"..") {
-            return;
-        }
-        let Some(units) = names::decode(name.to_bytes()) else { return };
-        self.bytes += name.count_bytes() + ENTRY_OVERHEAD;
-        let name: Box<CStr> = name.into();
-        match self.names.entry(hasher.hash_one(folded(&units).as_slice())) {
-            std::collections::hash_map::Entry::Vacant(vacant) => {
-                vacant.insert(Names::One(name));
-            }
-            std::collections::hash_map::Entry::Occupied(mut occupied) => {
-                let mut names = occupied.get().as_slice().to_vec();
-                if !names.contains(&name) {
-                    names.push(name);
-                }
-                occupied.insert(Names::Many(names));
-            }
-        }
-    }
-
-    fn remove(&mut self, hasher: &RandomState, name: &CStr) {
-        let Some(units) = names::decode(name.to_bytes()) else { return };
-        let key = hasher.hash_one(folded(&units).as_slice());
-        let Some(names) = self.names.get(&key) else { return };
-        let rest: Vec<Box<CStr>> =
-            names.as_slice().iter().filter(|known| known.as_ref() != name).cloned().collect();
-        self.bytes = self.bytes.saturating_sub(name.count_bytes() + ENTRY_OVERHEAD);
-        if rest.is_empty() {
-            self.names.remove(&key);
-        } else {
-            self.names.insert(key, Names::Many(rest));
-        }
+    fn add(&mut self, name: &CStr, hasher: &RandomState) -> bool {
+        matches!(name.to_bytes(), b"." | b"..") || self.names.add(name, hasher)
     }
 }

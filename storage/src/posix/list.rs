@@ -1,10 +1,13 @@
-//! Listings: a buffer of names from the kernel at a time, encoded as it is read. The position is the kernel's own, so
-//! that a listing goes on after the last entry that fit, whatever was added or removed meanwhile.
+//! Listings: names from where they are kept, or else a buffer of them from the kernel at a time, encoded as they are looked
+//! at. Of a name that was read and had no room, the next request is told, whatever was added or removed meanwhile.
+//!
+//! What an entry costs is asking for its metadata by name. Its record is asked for only if it is not kept ([`super::records`]),
+//! and the directory is read only if it is not as it was when somebody listed it last ([`super::rolls`]).
 
-use std::ffi::{CStr, CString, OsStr};
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::convert::Infallible;
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::fs::{FileType, OFlags, RawDir, SeekFrom, readlinkat, seek};
 use rustix::io::Errno;
@@ -20,22 +23,119 @@ use super::handle::{Node, Stat};
 use super::index::INLINE_DIRECTORY_MAX;
 use super::names;
 use super::record::{self, Record};
+use super::rolls::{Claim, Making, Names, Roll};
 use crate::fault::{Outcome, Place};
 use crate::handles::lock;
 use crate::listing::entry;
 
 const GETDENTS_BUFFER: usize = 32 * 1024;
+/// Room for entries that is taken at once; more as it is needed.
+const OUTPUT_ROOM: usize = 64 * 1024;
 
 /// Where a handle's listing is.
 #[derive(Debug)]
 pub(super) struct Cursor {
-    /// The directory, with a position of its own.
-    fd: OwnedFd,
     pattern: Name,
     expression: Expression,
     phase: Phase,
+    /// Where names come from, once the first one was asked for.
+    source: Option<Source>,
     /// Whether anything matched since the start.
     any: bool,
+}
+
+/// Where names come from.
+#[derive(Debug)]
+enum Source {
+    /// The directory as it was when it was listed last, where the next name is, and which it is.
+    Kept(Arc<Roll>, usize, usize),
+    Kernel(Box<Reader>),
+}
+
+/// A directory that is being read.
+#[derive(Debug)]
+struct Reader {
+    /// The directory, with a position of its own.
+    fd: OwnedFd,
+    /// Read last.
+    names: Names,
+    /// Where in the directory what follows each name is.
+    cookies: Vec<u64>,
+    /// Where in the directory the first of them is.
+    before: u64,
+    /// Names that were told, and where the next one is.
+    told: (usize, usize),
+    /// Memory for what is read and not told between two requests.
+    ahead: Option<Claim>,
+    /// Everything from the beginning on, if it is to be kept.
+    making: Option<Making>,
+}
+
+impl Reader {
+    fn new(fd: OwnedFd, making: Option<Making>) -> Self {
+        Self {
+            fd,
+            names: Names::default(),
+            cookies: Vec::new(),
+            before: 0,
+            told: (0, 0),
+            ahead: None,
+            making,
+        }
+    }
+
+    /// Reads on when everything was told; `false` at the end of the directory.
+    fn read_on(&mut self) -> Result<bool, Errno> {
+        self.forget(self.cookies.len());
+        let mut buffer = Vec::with_capacity(GETDENTS_BUFFER);
+        let mut entries = RawDir::new(&self.fd, buffer.spare_capacity_mut());
+        while let Some(raw) = entries.next() {
+            let raw = raw?;
+            if !matches!(raw.file_name().to_bytes(), b"." | b"..") {
+                self.names.push(raw.file_type(), raw.file_name());
+                self.cookies.push(raw.next_entry_cookie());
+            }
+            if entries.is_buffer_empty() && !self.cookies.is_empty() {
+                break;
+            }
+        }
+        self.making = self.making.take().and_then(|making| making.with(&self.names, self.cookies.len()));
+        Ok(!self.cookies.is_empty())
+    }
+
+    /// A name was told, of which this was seen.
+    fn tell(&mut self, next: usize, seen: Option<(Stat, Record)>) {
+        if let (Some(making), Some((stat, record))) = (&mut self.making, seen) {
+            making.note(self.cookies.len() - self.told.0, &stat, record);
+        }
+        self.told = (self.told.0 + 1, next);
+    }
+
+    /// Forgets what was read, of which that many names are not to be read again.
+    fn forget(&mut self, told: usize) {
+        if let Some(last) = told.checked_sub(1) {
+            self.before = self.cookies.get(last).copied().unwrap_or(self.before);
+        }
+        self.names.clear();
+        self.cookies.clear();
+        self.told = (0, 0);
+    }
+
+    /// There may be a long time before the next request: nothing stays in memory but what there is memory for.
+    fn rest(&mut self, claim: impl FnOnce(&Names) -> Option<Claim>) -> Result<(), Errno> {
+        if self.names.at(self.told.1).is_some() {
+            self.ahead = self.ahead.take().or_else(|| claim(&self.names));
+            if self.ahead.is_some() {
+                return Ok(());
+            }
+            self.forget(self.told.0);
+            self.making = None;
+            seek(&self.fd, SeekFrom::Start(self.before))?;
+        }
+        self.forget(self.cookies.len());
+        (self.names, self.cookies, self.ahead) = Default::default();
+        Ok(())
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +157,97 @@ enum Pushed {
     Skipped,
 }
 
+/// What one request fills.
+struct Filling<'a> {
+    volume: &'a Volume,
+    node: &'a Node,
+    listing: &'a Listing,
+    writer: DirectoryWriter,
+    /// A name's units.
+    units: Vec<u16>,
+    /// The path that leads to a name through the directory's descriptor.
+    path: Vec<u8>,
+    /// Bytes of it that lead to the directory.
+    directory: usize,
+    /// What the last name was seen to stand for, with a record that holds for as long as it is so.
+    seen: Option<(Stat, Record)>,
+}
+
+impl<'a> Filling<'a> {
+    fn new(volume: &'a Volume, node: &'a Node, listing: &'a Listing, writer: DirectoryWriter) -> Self {
+        let path = format!("/proc/self/fd/{}/", node.inode.fd().as_raw_fd()).into_bytes();
+        Self { volume, node, listing, writer, units: Vec::new(), directory: path.len(), path, seen: None }
+    }
+
+    /// Whether one entry was asked for, and there is one.
+    fn is_done(&self) -> bool {
+        self.listing.single && !self.writer.is_empty()
+    }
+
+    fn push(
+        &mut self,
+        file_type: Option<FileType>,
+        name: &CStr,
+        known: Option<(&Roll, usize)>,
+        matches: impl FnOnce(&[u16]) -> bool,
+    ) -> Pushed {
+        self.seen = None;
+        if !names::visible_in(name, &mut self.units) || !matches(&self.units) {
+            return Pushed::Skipped;
+        }
+        let is_plain = matches!(file_type, Some(FileType::RegularFile | FileType::Directory));
+        let class = self.listing.class;
+        let entry = if class == FileInfoClass::NAMES && is_plain && self.listing.visible_to.is_none() {
+            DirectoryEntry::default()
+        } else {
+            match self.attributes(name, known) {
+                Some(attributes) => entry(class, &attributes, Name::default()),
+                None => return Pushed::Skipped,
+            }
+        };
+        if self.writer.push_named(&entry, &self.units) { Pushed::Yes } else { Pushed::Full }
+    }
+
+    /// Metadata of a name; `None` if it is gone, a symbolic link that leads nowhere or out of the root, or not to be seen.
+    fn attributes(&mut self, name: &CStr, known: Option<(&Roll, usize)>) -> Option<Attributes> {
+        let (volume, directory) = (self.volume, self.node.inode.fd());
+        let visible_to = self.listing.visible_to.as_deref();
+        let stat = Stat::of_name(directory, name).ok()?;
+        if stat.file_type == FileType::Symlink && !volume.options.follows_links {
+            return Some(volume.assemble(&stat, &Record::default()));
+        }
+        if stat.file_type == FileType::Symlink {
+            return volume.attributes_of_symlink(directory, name, visible_to).ok();
+        }
+        let record = match known.and_then(|(roll, at)| roll.record(at, &stat)) {
+            Some(record) => record,
+            None if volume.caps.extended_attributes => self.record(name, &stat),
+            None => Record::default(),
+        };
+        if let Some(token) = visible_to.filter(|_| record.has_descriptor) {
+            let (pin, stat) = super::resolve::pin_name_at(directory, name).ok()?;
+            volume.check_visible(&volume.inode(pin, false, &stat), &record, token).ok()?;
+        }
+        Some(volume.assemble(&stat, &record))
+    }
+
+    /// The record of a name, which was just looked at. If the name came to stand for another file since, what is kept is not
+    /// found again: a file that loses a name gets a new change time.
+    fn record(&mut self, name: &CStr, stat: &Stat) -> Record {
+        let read = || {
+            self.path.truncate(self.directory);
+            self.path.extend_from_slice(name.to_bytes_with_nul());
+            let mut buffer = [0; record::LENGTH];
+            let path = CStr::from_bytes_with_nul(&self.path).ok();
+            let value = path.and_then(|path| super::xattr::get_short(path, record::NAME, &mut buffer));
+            Ok(value.and_then(Record::parse).unwrap_or_default())
+        };
+        let Ok((record, settled)) = self.volume.records.get_or_read_settled::<Infallible>(stat, read);
+        self.seen = settled.then_some((*stat, record));
+        record
+    }
+}
+
 impl Volume {
     pub(super) fn list(
         &self,
@@ -70,15 +261,17 @@ impl Volume {
             return Err(NtStatus::INFO_LENGTH_MISMATCH.into());
         }
         let mut held = lock(&node.cursor);
-        let cursor = self.cursor(node, &mut held, listing)?;
+        let cursor = self.cursor(&mut held, listing)?;
         if cursor.expression.literal().is_none() && directory.stat()?.size > INLINE_DIRECTORY_MAX {
             place.may_wait()?;
         }
-        let mut out = Payload::with_capacity((listing.length_max as usize).min(GETDENTS_BUFFER * 2));
+        let mut out = Payload::with_capacity((listing.length_max as usize).min(OUTPUT_ROOM));
         let headroom = std::mem::take(out.buffer());
-        let mut writer = DirectoryWriter::in_buffer(listing.class, listing.length_max as usize, headroom)
+        let writer = DirectoryWriter::in_buffer(listing.class, listing.length_max as usize, headroom)
             .ok_or(NtStatus::INVALID_INFO_CLASS)?;
-        let full = self.fill(node, cursor, listing, &mut writer, place)?;
+        let mut filling = Filling::new(self, node, listing, writer);
+        let full = self.fill(cursor, &mut filling, place)?;
+        let writer = filling.writer;
         cursor.any |= !writer.is_empty();
         if writer.is_empty() {
             return Err(match (full, cursor.any) {
@@ -94,21 +287,16 @@ impl Volume {
     }
 
     /// The handle's cursor, made or set back as the request wants it.
-    fn cursor<'c>(
-        &self,
-        node: &Node,
-        held: &'c mut Option<Cursor>,
-        listing: &Listing,
-    ) -> Outcome<&'c mut Cursor> {
+    fn cursor<'c>(&self, held: &'c mut Option<Cursor>, listing: &Listing) -> Outcome<&'c mut Cursor> {
         let expression = |pattern: &Name| {
             Expression::new(pattern.units(), true)
                 .map_err(|error| crate::fault::Fault::Status(error.status()))
         };
         if held.is_none() {
             let pattern = listing.pattern.clone().unwrap_or_default();
-            let fd = node.inode.reopen(OFlags::RDONLY | OFlags::DIRECTORY)?;
             let expression = expression(&pattern)?;
-            return Ok(held.insert(Cursor { fd, pattern, expression, phase: Phase::Dot, any: false }));
+            let cursor = Cursor { pattern, expression, phase: Phase::Dot, source: None, any: false };
+            return Ok(held.insert(cursor));
         }
         let cursor = held.as_mut().ok_or(NtStatus::INTERNAL_ERROR)?;
         if let Some(pattern) = listing.pattern.as_ref().filter(|pattern| **pattern != cursor.pattern) {
@@ -116,7 +304,7 @@ impl Volume {
             cursor.pattern = pattern.clone();
         }
         if listing.restart {
-            seek(&cursor.fd, SeekFrom::Start(0))?;
+            cursor.source = None;
             cursor.phase = Phase::Dot;
             cursor.any = false;
         }
@@ -124,14 +312,7 @@ impl Volume {
     }
 
     /// Writes entries until there is no room, or one if only one is asked for. `true` if there was no room for the next.
-    fn fill(
-        &self,
-        node: &Node,
-        cursor: &mut Cursor,
-        listing: &Listing,
-        writer: &mut DirectoryWriter,
-        place: Place,
-    ) -> Outcome<bool> {
+    fn fill(&self, cursor: &mut Cursor, filling: &mut Filling<'_>, place: Place) -> Outcome<bool> {
         while cursor.phase == Phase::Dot || cursor.phase == Phase::DotDot {
             let (name, next) = match cursor.phase {
                 Phase::Dot => (".", Phase::DotDot),
@@ -139,13 +320,13 @@ impl Volume {
             };
             let name = Name::from(name);
             if cursor.expression.matches(name.units()) {
-                let attributes = self.attributes_of_dots(node, cursor.phase)?;
-                if !writer.push(&entry(listing.class, &attributes, name)) {
+                let attributes = self.attributes_of_dots(filling.node, cursor.phase)?;
+                if !filling.writer.push(&entry(filling.listing.class, &attributes, name)) {
                     return Ok(true);
                 }
             }
             cursor.phase = next;
-            if listing.single && !writer.is_empty() {
+            if filling.is_done() {
                 return Ok(false);
             }
         }
@@ -153,145 +334,92 @@ impl Volume {
             return Ok(false);
         }
         if cursor.expression.literal().is_some() {
-            return self.fill_literal(node, cursor, listing, writer, place);
+            return self.fill_literal(cursor, filling, place);
         }
-        self.fill_names(node, cursor, listing, writer)
+        let full = self.fill_names(cursor, filling)?;
+        match &mut cursor.source {
+            Some(_) if cursor.phase == Phase::End => cursor.source = None,
+            Some(Source::Kernel(reader)) => reader.rest(|names| self.rolls.ahead(names))?,
+            Some(Source::Kept(..)) | None => {}
+        }
+        Ok(full)
     }
 
     fn attributes_of_dots(&self, node: &Node, phase: Phase) -> Outcome<Attributes> {
         let parent = node.link.now().parent;
         let inode = if phase == Phase::Dot { &node.inode } else { &parent };
-        Ok(self.assemble(&inode.stat()?, &self.record_of(inode)?))
+        let stat = inode.stat()?;
+        Ok(self.assemble(&stat, &self.record_of(inode, &stat)?))
     }
 
     /// A pattern without wildcards: at most one name, which need not be searched for.
-    fn fill_literal(
-        &self,
-        node: &Node,
-        cursor: &mut Cursor,
-        listing: &Listing,
-        writer: &mut DirectoryWriter,
-        place: Place,
-    ) -> Outcome<bool> {
+    fn fill_literal(&self, cursor: &mut Cursor, filling: &mut Filling<'_>, place: Place) -> Outcome<bool> {
         let units = cursor.pattern.units();
         let found = match names::to_local(&cursor.pattern) {
-            Ok(name) => self.look_up(&node.inode, name, units, place)?,
+            Ok(name) => self.look_up(&filling.node.inode, name, units, place)?,
             Err(_) => None,
         };
-        let mut pushed = Pushed::Skipped;
-        if let Some((name, _, _)) = found
-            && let Some(units) = names::visible(&name)
-        {
-            pushed = self.push(cursor, &name, units, None, listing, writer);
-        }
+        let pushed = match found {
+            Some((name, _, _)) => filling.push(None, &name, None, |_| true),
+            None => Pushed::Skipped,
+        };
         if pushed != Pushed::Full {
             cursor.phase = Phase::End;
         }
         Ok(pushed == Pushed::Full)
     }
 
-    fn fill_names(
-        &self,
-        node: &Node,
-        cursor: &mut Cursor,
-        listing: &Listing,
-        writer: &mut DirectoryWriter,
-    ) -> Outcome<bool> {
-        debug_assert!(node.inode.is_directory());
-        let mut buffer = Vec::with_capacity(GETDENTS_BUFFER);
-        let mut position = seek(&cursor.fd, SeekFrom::Current(0))?;
-        let mut stopped = None;
-        {
-            let mut entries = RawDir::new(&cursor.fd, buffer.spare_capacity_mut());
-            while let Some(raw) = entries.next() {
-                let raw = raw?;
-                let name = raw.file_name();
-                let is_dots = matches!(name.to_bytes(), b"." | b"..");
-                let units = names::visible(name).filter(|units| !is_dots && cursor.expression.matches(units));
-                let pushed = match units {
-                    Some(units) => self.push(cursor, name, units, Some(raw.file_type()), listing, writer),
-                    None => Pushed::Skipped,
-                };
-                if pushed == Pushed::Full {
-                    stopped = Some(true);
-                    break;
-                }
-                position = raw.next_entry_cookie();
-                if pushed == Pushed::Yes && listing.single {
-                    stopped = Some(false);
-                    break;
-                }
-            }
-        }
-        match stopped {
-            // The kernel has read on to the end of its buffer.
-            Some(full) => {
-                seek(&cursor.fd, SeekFrom::Start(position))?;
-                Ok(full)
-            }
-            None => {
-                cursor.phase = Phase::End;
-                Ok(false)
-            }
-        }
-    }
-
-    fn push(
-        &self,
-        cursor: &Cursor,
-        name: &CStr,
-        units: Vec<u16>,
-        file_type: Option<FileType>,
-        listing: &Listing,
-        writer: &mut DirectoryWriter,
-    ) -> Pushed {
-        let wire_name = Name::from_units(units);
-        let is_plain = matches!(file_type, Some(FileType::RegularFile | FileType::Directory));
-        let class = listing.class;
-        let entry = if class == FileInfoClass::NAMES && is_plain && listing.visible_to.is_none() {
-            DirectoryEntry { name: wire_name, ..DirectoryEntry::default() }
-        } else {
-            match self.attributes_of_entry(&cursor.fd, name, listing.visible_to.as_deref()) {
-                Some(attributes) => entry(class, &attributes, wire_name),
-                None => return Pushed::Skipped,
-            }
+    /// Names from where the listing is.
+    fn fill_names(&self, cursor: &mut Cursor, filling: &mut Filling<'_>) -> Outcome<bool> {
+        let source = match &mut cursor.source {
+            Some(source) => source,
+            None => cursor.source.insert(self.source(filling.node)?),
         };
-        if writer.push(&entry) { Pushed::Yes } else { Pushed::Full }
+        loop {
+            let (names, at, known) = match &*source {
+                Source::Kept(roll, at, name) => (&roll.names, *at, Some((&**roll, *name))),
+                Source::Kernel(reader) => (&reader.names, reader.told.1, None),
+            };
+            let Some((file_type, name, next)) = names.at(at) else {
+                if let Source::Kernel(reader) = source {
+                    if reader.read_on()? {
+                        continue;
+                    }
+                    if let Some(made) = reader.making.take() {
+                        self.rolls.keep(filling.node.inode.key, made);
+                    }
+                }
+                cursor.phase = Phase::End;
+                return Ok(false);
+            };
+            let matches = |units: &[u16]| cursor.expression.matches(units);
+            let pushed = filling.push(Some(file_type), name, known, matches);
+            if pushed == Pushed::Full {
+                return Ok(true);
+            }
+            match source {
+                Source::Kept(_, at, name) => (*at, *name) = (next, *name + 1),
+                Source::Kernel(reader) => reader.tell(next, filling.seen.take()),
+            }
+            if pushed == Pushed::Yes && filling.is_done() {
+                return Ok(false);
+            }
+        }
     }
 
-    /// Metadata of a name; `None` if it is gone, a symbolic link that leads nowhere or out of the root, or not to be seen.
-    fn attributes_of_entry(
-        &self,
-        directory: &OwnedFd,
-        name: &CStr,
-        visible_to: Option<&Token>,
-    ) -> Option<Attributes> {
-        let stat = Stat::of_name(directory, name).ok()?;
-        if stat.file_type == FileType::Symlink && !self.options.follows_links {
-            return Some(self.assemble(&stat, &Record::default()));
+    /// Where a listing that begins gets its names from.
+    fn source(&self, node: &Node) -> Outcome<Source> {
+        let stamp = node.inode.stat()?.stamp;
+        if let Some(roll) = self.rolls.get(node.inode.key, stamp) {
+            return Ok(Source::Kept(roll, 0, 0));
         }
-        if stat.file_type == FileType::Symlink {
-            return self.attributes_of_symlink(directory, name, visible_to).ok();
-        }
-        let mut record = Record::default();
-        if self.caps.extended_attributes {
-            let mut path = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
-            path.push(OsStr::from_bytes(name.to_bytes()));
-            let mut buffer = [0; record::LENGTH];
-            let value = super::xattr::get_short(&path, record::NAME, &mut buffer);
-            record = value.and_then(Record::parse).unwrap_or_default();
-        }
-        if let Some(token) = visible_to.filter(|_| record.has_descriptor) {
-            let (pin, stat) = super::resolve::pin_name_at(directory, name).ok()?;
-            self.check_visible(&self.inode(pin, false, &stat), &record, token).ok()?;
-        }
-        Some(self.assemble(&stat, &record))
+        let fd = node.inode.reopen(OFlags::RDONLY | OFlags::DIRECTORY)?;
+        Ok(Source::Kernel(Box::new(Reader::new(fd, self.rolls.make(node.inode.key, stamp)))))
     }
-
     /// A symbolic link is listed as what it leads to, which the kernel finds from the root, as for any path.
     fn attributes_of_symlink(
         &self,
-        directory: &OwnedFd,
+        directory: BorrowedFd<'_>,
         name: &CStr,
         visible_to: Option<&Token>,
     ) -> Outcome<Attributes> {
@@ -309,7 +437,7 @@ impl Volume {
         let pin = super::resolve::open_beneath(self.root.fd(), &path, OFlags::PATH)?;
         let stat = Stat::of_fd(&pin)?;
         let inode = self.inode(pin, false, &stat);
-        let record = if self.caps.extended_attributes { Record::of(&inode)? } else { Record::default() };
+        let record = self.record_of(&inode, &stat)?;
         if let Some(token) = visible_to {
             self.check_visible(&inode, &record, token)?;
         }

@@ -1,9 +1,9 @@
 //! A directory tree of this machine as a volume.
 //!
-//! * [`resolve`]: from a path to a pinned object, never outside the root; [`handle`]: what a handle stands for
-//! * [`names`], [`index`]: UTF-16 and case
-//! * [`attributes`], [`record`]: metadata; [`eas`], [`streams`], [`security`]: what POSIX has no place for
-//! * [`io`], [`list`], [`change`]: data, listings, names; [`pace`]: whether writes wait
+//! * [`resolve`], [`directories`]: from a path to a pinned object, never outside the root; [`handle`]: what a handle stands for
+//! * [`names`], [`index`], [`name_table`], [`name_news`]: UTF-16 and case
+//! * [`attributes`], [`record`], [`records`]: metadata; [`eas`], [`streams`], [`security`]: what POSIX has no place for
+//! * [`io`], [`list`], [`rolls`], [`change`]: data, listings, names; [`pace`]: whether writes wait
 //! * [`symlinks`]: symbolic links as reparse points
 //! * [`watch`]: what other processes change
 //! * [`errno`], [`xattr`]: the kernel's errors and attributes
@@ -24,6 +24,7 @@
 
 mod attributes;
 mod change;
+mod directories;
 mod eas;
 mod errno;
 mod extents;
@@ -31,10 +32,14 @@ mod handle;
 mod index;
 mod io;
 mod list;
+mod name_news;
+mod name_table;
 mod names;
 mod pace;
 mod record;
+mod records;
 mod resolve;
+mod rolls;
 mod security;
 mod streams;
 mod symlinks;
@@ -59,6 +64,8 @@ use smb_state::storage::{Kept, Requester, StorageOp, StorageReply, VolumeCaps};
 
 use self::handle::{Inode, InodeKey, Interner, Link, LinkKey, LinkState, Node, Stat};
 use self::index::IndexCache;
+use self::records::RecordCache;
+use self::rolls::RollCache;
 use crate::driver::{Completion, Driver, Offload};
 use crate::fault::{Fault, Outcome, Place, reply};
 use crate::handles::{HandleTable, lock};
@@ -85,6 +92,11 @@ pub struct PosixOptions {
     pub inline_write_max: usize,
     /// Bytes of memory for names without regard to case, over all directories.
     pub index_memory_max: usize,
+    /// Bytes of memory for records, a file's attributes beside the file system's own: 100 bytes a file, for those that were
+    /// listed or opened last.
+    pub record_memory_max: usize,
+    /// Bytes of memory for names of directories that are or were listed.
+    pub listing_memory_max: usize,
     /// Largest named stream in bytes; the file system may have less room.
     pub stream_size_max: u64,
     /// The domain that users are in (`smb_state::security::account_domain`): of a new file's owner there only the number is
@@ -102,6 +114,8 @@ impl Default for PosixOptions {
             directory_mode: 0o777,
             inline_write_max: 1 << 20,
             index_memory_max: 64 << 20,
+            record_memory_max: 32 << 20,
+            listing_memory_max: 16 << 20,
             stream_size_max: 1 << 20,
             account_domain: None,
         }
@@ -154,7 +168,10 @@ struct Volume {
     handles: HandleTable<Node>,
     inodes: Interner<InodeKey, Inode>,
     links: Interner<LinkKey, Link>,
+    directories: directories::DirectoryCache,
     indexes: IndexCache,
+    records: RecordCache,
+    rolls: RollCache,
     watching: watch::Watching,
     /// Held while a link is renamed, replaced or removed, so that what is known of links follows in the same order.
     naming: Mutex<()>,
@@ -187,7 +204,10 @@ impl Posix {
         let volume = Volume {
             root_link: Arc::new(Link { state: state.into() }),
             caps: detect(&root, &options),
+            directories: directories::DirectoryCache::default(),
             indexes: IndexCache::new(options.index_memory_max),
+            records: RecordCache::new(options.record_memory_max),
+            rolls: RollCache::new(options.listing_memory_max),
             root,
             options,
             handles: HandleTable::default(),
@@ -212,6 +232,18 @@ impl Posix {
     #[must_use]
     pub fn index_scans(&self) -> u64 {
         self.volume.indexes.scans()
+    }
+
+    /// Listings that read the directory rather than what is kept of it.
+    #[must_use]
+    pub fn directory_reads(&self) -> u64 {
+        self.volume.rolls.reads()
+    }
+
+    /// Records that the file system was asked for.
+    #[must_use]
+    pub fn record_reads(&self) -> u64 {
+        self.volume.records.reads()
     }
 }
 

@@ -29,8 +29,15 @@ pub(super) fn to_local(name: &Name) -> Outcome<CString> {
 /// The units of a name of the disk; `None` for names that clients cannot see because nothing they could send would lead
 /// to them: not WTF-8, or with a backslash or colon.
 pub(super) fn visible(local: &CStr) -> Option<Vec<u16>> {
+    let mut units = Vec::new();
+    visible_in(local, &mut units).then_some(units)
+}
+
+/// The same into a buffer that is used again; `false` for names that clients cannot see.
+pub(super) fn visible_in(local: &CStr, units: &mut Vec<u16>) -> bool {
     let bytes = local.to_bytes();
-    if bytes.iter().any(|byte| matches!(byte, b'\\' | b':')) { None } else { decode(bytes) }
+    units.clear();
+    !bytes.iter().any(|byte| matches!(byte, b'\\' | b':')) && decode_in(bytes, units)
 }
 
 /// WTF-8 of UTF-16.
@@ -54,8 +61,17 @@ pub(super) fn encode(units: &[u16]) -> Vec<u8> {
 }
 
 /// UTF-16 of WTF-8; `None` for anything else, a surrogate pair in six bytes among it (it has a form of four).
-pub(super) fn decode(mut bytes: &[u8]) -> Option<Vec<u16>> {
+pub(super) fn decode(bytes: &[u8]) -> Option<Vec<u16>> {
     let mut units = Vec::with_capacity(bytes.len());
+    decode_in(bytes, &mut units).then_some(units)
+}
+
+/// The same appended to a buffer; `false` if it is no WTF-8.
+fn decode_in(mut bytes: &[u8], units: &mut Vec<u16>) -> bool {
+    if bytes.is_ascii() {
+        units.extend(bytes.iter().copied().map(u16::from));
+        return true;
+    }
     loop {
         match std::str::from_utf8(bytes) {
             Ok(text) => {
@@ -64,21 +80,22 @@ pub(super) fn decode(mut bytes: &[u8]) -> Option<Vec<u16>> {
             }
             Err(error) => {
                 let (text, rest) = bytes.split_at(error.valid_up_to());
-                units.extend(std::str::from_utf8(text).ok()?.encode_utf16());
-                let [0xED, middle @ 0xA0..=0xBF, last @ 0x80..=0xBF, rest @ ..] = rest else { return None };
+                let Ok(valid) = std::str::from_utf8(text) else { return false };
+                units.extend(valid.encode_utf16());
+                let [0xED, middle @ 0xA0..=0xBF, last @ 0x80..=0xBF, rest @ ..] = rest else { return false };
                 let unit = 0xD000 | u16::from(middle & 0x3F) << 6 | u16::from(last & 0x3F);
                 let is_second = (0xDC00..=0xDFFF).contains(&unit);
                 let after_first =
                     text.is_empty() && units.last().is_some_and(|unit| (0xD800..=0xDBFF).contains(unit));
                 if is_second && after_first {
-                    return None;
+                    return false;
                 }
                 units.push(unit);
                 bytes = rest;
             }
         }
     }
-    Some(units)
+    true
 }
 
 #[cfg(test)]

@@ -92,7 +92,7 @@ impl Record {
     /// The record of an inode; an empty one if there is none.
     pub(super) fn of(inode: &Inode) -> Result<Self, Errno> {
         let mut buffer = [0; LENGTH + 1];
-        let got = match inode.data_fd() {
+        let got = match inode.attributes_fd() {
             Some(fd) => rustix::fs::fgetxattr(fd, NAME, &mut buffer[..]),
             None => rustix::fs::getxattr(inode.path(), NAME, &mut buffer[..]),
         };
@@ -116,7 +116,7 @@ impl Record {
         if after == before {
             return Ok(());
         }
-        let set = match inode.data_fd() {
+        let set = match inode.attributes_fd() {
             Some(fd) => xattr::set_through(fd, NAME, &after.emit()),
             None => xattr::set(inode.path(), NAME, &after.emit()),
         };

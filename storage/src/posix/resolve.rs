@@ -14,7 +14,8 @@ use smb_state::storage::{Intent, Object, Resolved, StorageReply};
 
 use super::Volume;
 use super::handle::{Inode, InodeKey, Link, LinkState, Node, Stat, StreamLink, StreamState};
-use super::names;
+use super::record::Record;
+use super::{directories, names};
 use crate::fault::{Fault, Outcome, Place};
 use crate::handles::lock;
 
@@ -58,6 +59,9 @@ pub(super) fn pin_name_at(directory: impl AsFd, name: &CStr) -> Result<(OwnedFd,
 struct Reached {
     directory: Arc<Inode>,
     path: Vec<u8>,
+    /// The directory above it, if this one was found there by its own name.
+    above: Option<Arc<Inode>>,
+    stat: Stat,
 }
 
 enum Way {
@@ -107,12 +111,27 @@ impl Volume {
 
     /// A new handle, and what the core is told of it.
     pub(super) fn object(&self, node: Node) -> Outcome<Object> {
-        let (attributes, record) = self.attributes_and_record(&node)?;
+        let stat = node.inode.stat()?;
+        self.object_like(node, &stat)
+    }
+
+    /// The same for an inode that was seen to be like `stat` just now.
+    pub(super) fn object_like(&self, node: Node, stat: &Stat) -> Outcome<Object> {
+        let record = self.record_of(&node.inode, stat)?;
+        self.object_with(node, stat, &record)
+    }
+
+    /// The same with the record, too.
+    pub(super) fn object_with(&self, node: Node, stat: &Stat, record: &Record) -> Outcome<Object> {
+        let attributes = self.attributes_from(&node, stat, record)?;
         let link = node.link.now();
         let security = match node.inode.is_symlink {
             // It has no room for one of its own.
-            true => self.stored_security(&link.parent, &self.record_of(&link.parent)?)?,
-            false => self.stored_security(&node.inode, &record)?,
+            true => {
+                let record = self.record_of(&link.parent, &link.parent.stat()?)?;
+                self.stored_security(&link.parent, &record)?
+            }
+            false => self.stored_security(&node.inode, record)?,
         };
         let security = security.map(Box::new);
         let stream = node.stream.as_ref().map(|stream| lock(&stream.state).name.clone()).unwrap_or_default();
@@ -128,7 +147,8 @@ impl Volume {
 
     pub(super) fn resolve(&self, path: &[Name], stream: Option<&Name>, place: Place) -> Outcome<Resolved> {
         let Some((last, directories)) = path.split_last() else {
-            return self.found(Arc::clone(&self.root), Arc::clone(&self.root_link), stream);
+            let stat = self.root.stat()?;
+            return self.found(Arc::clone(&self.root), &stat, Arc::clone(&self.root_link), stream);
         };
         let directories = directories.iter().map(names::to_local).collect::<Outcome<Vec<CString>>>()?;
         let name = names::to_local(last)?;
@@ -144,7 +164,8 @@ impl Volume {
         };
         let Some((name, pin, stat)) = self.look_up(&reached.directory, name, last.units(), place)? else {
             let link = self.directory_link(&reached)?;
-            return Ok(Resolved::NoName { parent: self.object(self.node(reached.directory, link, None))? });
+            let parent = self.object_like(self.node(reached.directory, link, None), &reached.stat)?;
+            return Ok(Resolved::NoName { parent });
         };
         let entry = stat.key;
         let (pin, stat) = if stat.file_type == FileType::Symlink && self.options.follows_links {
@@ -156,12 +177,18 @@ impl Volume {
         };
         let inode = self.inode(pin, false, &stat);
         let link = self.link(&reached.directory, name, entry);
-        self.found(inode, link, stream)
+        self.found(inode, &stat, link, stream)
     }
 
-    fn found(&self, inode: Arc<Inode>, link: Arc<Link>, stream: Option<&Name>) -> Outcome<Resolved> {
+    fn found(
+        &self,
+        inode: Arc<Inode>,
+        stat: &Stat,
+        link: Arc<Link>,
+        stream: Option<&Name>,
+    ) -> Outcome<Resolved> {
         let Some(stream) = stream.filter(|stream| !stream.is_empty()) else {
-            return Ok(Resolved::Found(self.object(self.node(inode, link, None))?));
+            return Ok(Resolved::Found(self.object_like(self.node(inode, link, None), stat)?));
         };
         if !self.caps.streams {
             return Err(NtStatus::OBJECT_NAME_INVALID.into());
@@ -172,9 +199,9 @@ impl Volume {
         match super::streams::find(&inode, stream)? {
             Some(name) => {
                 let stream = stream_link(&inode, name);
-                Ok(Resolved::Found(self.object(self.node(inode, link, Some(stream)))?))
+                Ok(Resolved::Found(self.object_like(self.node(inode, link, Some(stream)), stat)?))
             }
-            None => Ok(Resolved::NoStream { file: self.object(self.node(inode, link, None))? }),
+            None => Ok(Resolved::NoStream { file: self.object_like(self.node(inode, link, None), stat)? }),
         }
     }
 
@@ -183,26 +210,36 @@ impl Volume {
         if reached.directory.key == self.root.key {
             return Ok(Arc::clone(&self.root_link));
         }
-        let (above, name) = match reached.path.iter().rposition(|byte| *byte == b'/') {
-            Some(at) => (&reached.path[..at], &reached.path[at + 1..]),
-            None => (&[][..], reached.path.as_slice()),
-        };
-        let name = CString::new(name).map_err(|_| NtStatus::OBJECT_NAME_INVALID)?;
-        let above = self.directory_at(above)?;
-        let (_, entry) = pin_name(&above, &name)?;
+        let name = CString::new(&reached.path[directories::last_name(&reached.path)..])
+            .map_err(|_| NtStatus::OBJECT_NAME_INVALID)?;
+        if let Some(above) = &reached.above {
+            return Ok(self.link(above, name, reached.directory.key));
+        }
+        let above = self.directory_at(directories::above(&reached.path))?.directory;
+        let entry = Stat::of_name(above.fd(), &name)?;
         Ok(self.link(&above, name, entry.key))
     }
 
-    fn directory_at(&self, path: &[u8]) -> Result<Arc<Inode>, Errno> {
+    /// The directory at a path that is spelled as the disk has it.
+    fn directory_at(&self, path: &[u8]) -> Result<Reached, Errno> {
         if path.is_empty() {
-            return Ok(Arc::clone(&self.root));
+            let (directory, stat) = (Arc::clone(&self.root), self.root.stat()?);
+            return Ok(Reached { directory, path: Vec::new(), above: None, stat });
         }
-        let path = CString::new(path).map_err(|_| Errno::INVAL)?;
+        if let Some((above, directory, stat)) = self.directories.get(path) {
+            return Ok(Reached { directory, path: path.to_vec(), above: Some(above), stat });
+        }
+        let local = CString::new(path).map_err(|_| Errno::INVAL)?;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         let resolve = if self.options.follows_links { resolve } else { resolve | ResolveFlags::NO_SYMLINKS };
-        let pin = open_resolving(self.root.fd(), &path, OFlags::PATH | OFlags::DIRECTORY, resolve)?;
+        let pin = open_resolving(self.root.fd(), &local, OFlags::PATH | OFlags::DIRECTORY, resolve)?;
         let stat = Stat::of_fd(&pin)?;
-        Ok(self.inode(pin, false, &stat))
+        let directory = self.inode(pin, false, &stat);
+        if directories::is_near(path) {
+            let above = self.directory_at(directories::above(path))?.directory;
+            self.directories.keep(path, &above, &directory);
+        }
+        Ok(Reached { directory, path: path.to_vec(), above: None, stat })
     }
 
     /// Follows the directories of a path: all at once as they are written, one by one without regard to case if that
@@ -210,12 +247,12 @@ impl Volume {
     fn reach(&self, names: &[CString], place: Place) -> Outcome<Way> {
         let path = names.iter().fold(CString::default(), |path, name| join(path.to_bytes(), name));
         match self.directory_at(path.to_bytes()) {
-            Ok(directory) => return Ok(Way::To(Reached { directory, path: path.into_bytes() })),
+            Ok(reached) => return Ok(Way::To(reached)),
             Err(Errno::NOENT | Errno::NOTDIR) => {}
             Err(Errno::LOOP) if !self.options.follows_links => {}
             Err(errno) => return Err(errno.into()),
         }
-        let mut reached = Reached { directory: Arc::clone(&self.root), path: Vec::new() };
+        let mut reached = self.directory_at(&[])?;
         for (index, name) in names.iter().enumerate() {
             let units = names::decode(name.to_bytes()).unwrap_or_default();
             let Some((name, pin, stat)) = self.look_up(&reached.directory, name.clone(), &units, place)?
@@ -223,8 +260,11 @@ impl Volume {
                 return Ok(Way::NoPath);
             };
             let path = join(&reached.path, &name).into_bytes();
-            let directory = match stat.file_type {
-                FileType::Directory => self.inode(pin, false, &stat),
+            reached = match stat.file_type {
+                FileType::Directory => {
+                    let directory = self.inode(pin, false, &stat);
+                    Reached { directory, path, above: Some(reached.directory), stat }
+                }
                 FileType::Symlink if !self.options.follows_links => {
                     return Ok(Way::Link(index + 1, reached.directory, name));
                 }
@@ -236,7 +276,6 @@ impl Volume {
                 },
                 _ => return Ok(Way::NotADirectory),
             };
-            reached = Reached { directory, path };
         }
         Ok(Way::To(reached))
     }
@@ -254,12 +293,8 @@ impl Volume {
             Err(Errno::NOENT) => {}
             Err(errno) => return Err(errno.into()),
         }
-        let Some(name) = self.indexes.find(directory, units, place)? else { return Ok(None) };
-        match pin_name(directory, &name) {
-            Ok((pin, stat)) => Ok(Some((name, pin, stat))),
-            Err(Errno::NOENT) => Ok(None),
-            Err(errno) => Err(errno.into()),
-        }
+        let found = self.indexes.find(directory, units, place, |name| pin_name(directory, name))?;
+        Ok(found.map(|(name, (pin, stat))| (name, pin, stat)))
     }
 
     /// The path of a handle's link from the root, as the disk spells it now.
@@ -283,11 +318,11 @@ impl Volume {
 
     pub(super) fn open(&self, node: &Node, intent: Intent) -> Outcome<StorageReply<smb_proto::Payload>> {
         let stat = node.inode.stat()?;
-        let link = node.link.now();
-        let is_stale = !link.is_root()
-            && (stat.links == 0
-                || link.gone
-                || stat.links > 1 && !node.inode.is_directory() && !link.holds());
+        let is_stale = {
+            let link = lock(&node.link.state);
+            let has_others = stat.links > 1 && !node.inode.is_directory();
+            !link.is_root() && (stat.links == 0 || link.gone || has_others && !link.holds())
+        };
         if is_stale || node.stream.as_ref().is_some_and(|stream| lock(&stream.state).orphan.is_some()) {
             return Err(Fault::Stale);
         }
@@ -301,12 +336,13 @@ impl Volume {
                 _ => return Err(NtStatus::ACCESS_DENIED.into()),
             }
             if intent.write {
-                node.inode.writer()?;
+                node.inode.regular_writer()?;
             } else if intent.read {
-                node.inode.reader()?;
+                node.inode.regular_reader()?;
             }
         }
-        Ok(StorageReply::Attributes(self.attributes_of(node)?))
+        let record = self.record_of(&node.inode, &stat)?;
+        Ok(StorageReply::Attributes(self.attributes_from(node, &stat, &record)?))
     }
 }
 

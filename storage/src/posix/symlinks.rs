@@ -143,7 +143,7 @@ impl Volume {
             return Err(NtStatus::INVALID_PARAMETER.into());
         }
         let _naming = self.hold_naming(place)?;
-        let link = self.current_link(node)?;
+        let (link, _) = self.current_link(node)?;
         let new = match target {
             Some(target) => {
                 self.check_can_be_link(node)?;

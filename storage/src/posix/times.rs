@@ -126,8 +126,7 @@ impl Volume {
     }
 
     fn change_time(&self, inode: &Inode, stat: &Stat) -> Outcome<FileTime> {
-        let record = if self.caps.extended_attributes { Record::of(inode)? } else { Record::default() };
-        Ok(record.change_time(stat.changed))
+        Ok(self.record_of(inode, stat)?.change_time(stat.changed))
     }
 }
 

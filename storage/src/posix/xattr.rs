@@ -2,7 +2,6 @@
 
 use std::ffi::CStr;
 use std::os::fd::BorrowedFd;
-use std::path::Path;
 
 use rustix::buffer::spare_capacity;
 use rustix::fs::{
@@ -37,7 +36,7 @@ pub(super) fn get(path: &CStr, name: &CStr) -> Result<Option<Vec<u8>>, Errno> {
 }
 
 /// A short value without following a symbolic link, `None` if there is none or it is longer than `buffer`.
-pub(super) fn get_short<'b>(path: &Path, name: &CStr, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
+pub(super) fn get_short<'b>(path: &CStr, name: &CStr, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
     let length = lgetxattr(path, name, &mut *buffer).ok()?;
     buffer.get(..length)
 }

@@ -285,6 +285,7 @@ impl Restoring {
             granted: false,
             held_breaks: Vec::new(),
             settled: None,
+            moved: None,
             doomed: false,
             times: super::super::times::Times::default(),
         }
