@@ -21,8 +21,10 @@ pub(super) const OTHER_DESCRIPTORS: u64 = 256;
 pub(super) struct Idle {
     /// Connections.
     pub(super) connections: u32,
-    /// Connections that there should have been; there was no time for the others.
+    /// Connections that there should have been.
     pub(super) wanted: u32,
+    /// Why there are fewer.
+    pub(super) given_up: Option<String>,
     /// Bytes without them.
     pub(super) before: u64,
     /// Bytes with them.
@@ -72,19 +74,28 @@ pub(super) fn allow_connections(count: u32) -> Result<()> {
     Ok(())
 }
 
-/// Holds connections open and looks at the server. After `patience` it is content with what it has.
+/// Holds connections open and looks at the server. It is content with those that there are when the server grants no more, or
+/// has not granted them after `patience`.
 pub(super) fn measure(bed: &Bed, connections: u32, patience: Duration) -> Result<Idle> {
     std::thread::sleep(SETTLE);
     let before = bed.accounting.memory()?;
     let until = Instant::now() + patience;
     let mut held = Vec::new();
-    while held.len() < connections as usize && (held.is_empty() || Instant::now() < until) {
-        held.push(bed.connect_tree(Protection::Signed)?);
+    let mut given_up = None;
+    while held.len() < connections as usize && given_up.is_none() {
+        match bed.connect_tree(Protection::Signed) {
+            Ok(connected) => held.push(connected),
+            Err(error) if held.is_empty() => return Err(error),
+            Err(error) => given_up = Some(format!("{error:#}")),
+        }
+        if Instant::now() > until && held.len() < connections as usize {
+            given_up = Some(format!("no more in {patience:?}"));
+        }
     }
     std::thread::sleep(SETTLE);
     let with = bed.accounting.memory()?;
     let processes = bed.accounting.process_count()?;
-    Ok(Idle { connections: held.len() as u32, wanted: connections, before, with, processes })
+    Ok(Idle { connections: held.len() as u32, wanted: connections, given_up, before, with, processes })
 }
 
 #[cfg(test)]
@@ -93,9 +104,15 @@ mod tests {
 
     #[test]
     fn memory_per_connection_is_the_difference() {
-        let idle =
-            Idle { connections: 1000, wanted: 1000, before: 5_000_000, with: 25_000_000, processes: 1 };
+        let idle = Idle {
+            connections: 1000,
+            wanted: 1000,
+            given_up: None,
+            before: 5_000_000,
+            with: 25_000_000,
+            processes: 1,
+        };
         assert_eq!(idle.per_connection(), 20_000.0);
-        assert_eq!(Idle { with: 4_000_000, ..idle }.per_connection(), 0.0);
+        assert_eq!(Idle { with: 4_000_000, ..idle.clone() }.per_connection(), 0.0);
     }
 }

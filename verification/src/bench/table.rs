@@ -293,9 +293,9 @@ impl Table {
         let _ = writeln!(out, "|---|---|---|---|---|");
         for (server, idle) in self.servers.iter().zip(&self.memory) {
             let line = [
-                match idle.connections < idle.wanted {
-                    true => format!("{} of {}: given up", idle.connections, idle.wanted),
-                    false => idle.connections.to_string(),
+                match &idle.given_up {
+                    Some(reason) => format!("{} of {}: {reason}", idle.connections, idle.wanted),
+                    None => idle.connections.to_string(),
                 },
                 (*server).to_owned(),
                 digits(idle.per_connection() / 1024.0),
@@ -372,8 +372,15 @@ mod tests {
             methods: vec!["cgroup v2"],
             rows: vec![Row::new(case, &["leasehold", "smbd"], &measured, &floor)],
             memory: vec![
-                Idle { connections: 4, wanted: 4, before: 0, with: 4 << 20, processes: 1 },
-                Idle { connections: 2, wanted: 4, before: 0, with: 4 << 20, processes: 3 },
+                Idle { connections: 4, wanted: 4, given_up: None, before: 0, with: 4 << 20, processes: 1 },
+                Idle {
+                    connections: 2,
+                    wanted: 4,
+                    given_up: Some("no more".into()),
+                    before: 0,
+                    with: 4 << 20,
+                    processes: 3,
+                },
             ],
             fairness: Vec::new(),
         };
@@ -404,6 +411,6 @@ mod tests {
             "| sequential-read-1m/encrypted | 20.0, 20.0, 20.0 | 20.0, 20.0, 20.0 |"
         );
         assert!(text.contains("| 4 | leasehold | 1 024 | 4.00 | 1 |"));
-        assert!(text.contains("| 2 of 4: given up | smbd | 2 048 | 4.00 | 3 |"));
+        assert!(text.contains("| 2 of 4: no more | smbd | 2 048 | 4.00 | 3 |"));
     }
 }
