@@ -111,10 +111,10 @@ impl Panel {
     fn put(&self, out: &mut String, left: f64, top: f64) {
         let points = || self.lines.iter().flatten();
         let (right, bottom) = (left + PANEL_WIDTH - MARGIN_RIGHT, top + PANEL_HEIGHT - MARGIN_BOTTOM);
+        put_text(out, left + 8.0, top + MARGIN_TOP - 10.0, "", &self.title);
         let (left, top) = (left + MARGIN_LEFT, top + MARGIN_TOP);
         let across = Axis::over(points().map(|point| point.0), left, right);
         let up = Axis::over(points().map(|point| point.1), bottom, top);
-        put_text(out, left, top - 10.0, "", &self.title);
         put_text(out, left, bottom + 32.0, "class=\"small\"", &self.across);
         for decade in across.decades() {
             let x = across.at(decade);

@@ -22,6 +22,7 @@ use super::latency::Latencies;
 use super::sample::Sample;
 use super::stats::Spread;
 use super::{charts, memory};
+use crate::client::Error;
 use crate::peer::PeerKind;
 pub(super) use report::{Footprint, GivenUp, Point};
 
@@ -136,6 +137,8 @@ struct Subject<G> {
     bed: Bed,
     /// Bytes at size zero.
     before: u64,
+    /// Operations that it refuses.
+    unable: Vec<usize>,
 }
 
 /// Runs what is wanted and prints the tables.
@@ -226,7 +229,7 @@ fn start<G: Growth>(kind: PeerKind) -> Result<Subject<G>> {
     let growth = G::begin(&bed).with_context(|| format!("{}\n{}", bed.name(), bed.log_tail()))?;
     std::thread::sleep(SETTLE);
     let before = bed.accounting.memory()?;
-    Ok(Subject { growth, bed, before })
+    Ok(Subject { growth, bed, before, unable: Vec::new() })
 }
 
 fn lay_out<G: Growth>(subjects: &mut [Subject<G>], size: u32) -> Result<()> {
@@ -255,10 +258,20 @@ fn measure_point<G: Growth>(
         // The first round only warms up.
         for round in 0..=options.rounds {
             for (place, samples) in alive.iter_mut().zip(&mut samples) {
-                let Some(subject) = place else { continue };
+                let Some(subject) = place.as_mut().filter(|subject| !subject.unable.contains(&operation))
+                else {
+                    continue;
+                };
                 match subject.growth.measure(&subject.bed, operation, options.duration) {
                     Ok(sample) if round > 0 => samples.push(sample),
                     Ok(_) => {}
+                    // The server goes on without it.
+                    Err(error) if is_refusal(&error) => {
+                        subject.unable.push(operation);
+                        let refused = given_up(subject, size, &format!("`{name}` alone: {error:#}"));
+                        journal.given_up(&refused)?;
+                        report.given_up.push(refused);
+                    }
                     Err(error) => {
                         let error = error.context(format!("during `{name}`"));
                         place.take().map_or(Ok(()), |it| give_up(it, size, &error, report, journal))?;
@@ -267,7 +280,10 @@ fn measure_point<G: Growth>(
             }
         }
         for (subject, samples) in alive.iter().zip(&samples) {
-            let Some(subject) = subject else { continue };
+            let Some(subject) = subject.as_ref().filter(|subject| !subject.unable.contains(&operation))
+            else {
+                continue;
+            };
             let point = point(G::AXIS, size, name, &subject.bed, samples);
             journal.point(&point)?;
             report.points.push(point);
@@ -311,8 +327,7 @@ fn give_up<G: Growth>(
     report: &mut report::Report,
     journal: &mut Journal,
 ) -> Result<()> {
-    let server = subject.bed.name().to_owned();
-    let given_up = GivenUp { axis: G::AXIS, size, server, reason: format!("{error:#}") };
+    let given_up = given_up(&subject, size, &format!("{error:#}"));
     eprintln!("{}", given_up.sentence());
     journal.given_up(&given_up)?;
     report.given_up.push(given_up);
@@ -323,6 +338,16 @@ fn give_up<G: Growth>(
         eprintln!("{error:#}");
     }
     Ok(())
+}
+
+fn given_up<G: Growth>(subject: &Subject<G>, size: u32, reason: &str) -> GivenUp {
+    let (server, reason) = (subject.bed.name().to_owned(), reason.to_owned());
+    GivenUp { axis: G::AXIS, size, server, reason }
+}
+
+/// Whether the server answered, only not as it was wanted.
+fn is_refusal(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Error>().is_some_and(|error| error.status().is_some())
 }
 
 #[cfg(test)]
