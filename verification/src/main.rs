@@ -84,9 +84,28 @@ enum Command {
         /// Leave the floor out
         #[arg(long)]
         no_floor: bool,
+        /// Connections of the row idle-connections
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        idle_connections: Option<u32>,
+        /// Seconds that a server may take to get them
+        #[arg(long, value_name = "SECONDS")]
+        patience: Option<f64>,
         /// Also write every sample and row as a line of JSON to this file
         #[arg(long, value_name = "PATH")]
         json: Option<std::path::PathBuf>,
+        /// Also draw the ratios, as SVG files in this directory
+        #[arg(long, value_name = "DIR")]
+        svg: Option<std::path::PathBuf>,
+    },
+    /// How processor time, latency and memory grow with connections, files in a directory and opens, as Markdown tables
+    Scaling(Scaling),
+    /// Draw charts from what `bench --json` and `scaling --json` wrote
+    Charts {
+        /// Where to write SVG files
+        directory: std::path::PathBuf,
+        /// Files of earlier runs
+        #[arg(required = true)]
+        journals: Vec<std::path::PathBuf>,
     },
     /// The part of bench that does nothing but move bytes
     #[command(hide = true)]
@@ -200,6 +219,62 @@ enum Command {
 }
 
 #[derive(Args)]
+struct Scaling {
+    /// What grows; everything, one after the other, if not given
+    #[arg(long, value_enum, num_args = 1..)]
+    axes: Vec<bench::scaling::Axis>,
+    /// The servers
+    #[arg(long, value_enum, num_args = 1..)]
+    peers: Vec<PeerKind>,
+    /// Numbers of connections
+    #[arg(long, value_name = "N", num_args = 1..)]
+    connections: Vec<u32>,
+    /// Numbers of files in a directory
+    #[arg(long, value_name = "N", num_args = 1..)]
+    files: Vec<u32>,
+    /// Numbers of opens
+    #[arg(long, value_name = "N", num_args = 1..)]
+    opens: Vec<u32>,
+    /// Samples of each point
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: Option<u32>,
+    /// Seconds of each sample
+    #[arg(long, value_name = "SECONDS")]
+    seconds: Option<f64>,
+    /// Seconds that a server may take to be brought to the next size before it is given up
+    #[arg(long, value_name = "SECONDS")]
+    patience: Option<f64>,
+    /// Also write every point as a line of JSON to this file
+    #[arg(long, value_name = "PATH")]
+    json: Option<std::path::PathBuf>,
+    /// Also draw the curves, as SVG files in this directory
+    #[arg(long, value_name = "DIR")]
+    svg: Option<std::path::PathBuf>,
+}
+
+impl Scaling {
+    /// With defaults for what was not given.
+    fn options(self) -> Result<bench::scaling::Options> {
+        fn or<T>(given: Vec<T>, default: Vec<T>) -> Vec<T> {
+            if given.is_empty() { default } else { given }
+        }
+        let defaults = bench::scaling::Options::default();
+        Ok(bench::scaling::Options {
+            peers: or(self.peers, defaults.peers),
+            axes: self.axes,
+            connections: or(self.connections, defaults.connections),
+            files: or(self.files, defaults.files),
+            opens: or(self.opens, defaults.opens),
+            rounds: self.rounds.unwrap_or(defaults.rounds),
+            duration: seconds_or(self.seconds, defaults.duration)?,
+            patience: seconds_or(self.patience, defaults.patience)?,
+            json: self.json,
+            svg: self.svg,
+        })
+    }
+}
+
+#[derive(Args)]
 struct Pool {
     /// Tests at once, each on a share of its own
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=16))]
@@ -240,19 +315,36 @@ fn run(command: Command) -> Result<Option<Totals>> {
             workspace::build_examples()?;
             interop::run(peer, &filter).map(Some)
         }
-        Command::Bench { quick, rows, rounds, seconds, peers, connections, no_floor, json } => {
+        Command::Bench {
+            quick,
+            rows,
+            rounds,
+            seconds,
+            peers,
+            connections,
+            no_floor,
+            idle_connections,
+            patience,
+            json,
+            svg,
+        } => {
             let defaults = if quick { bench::Options::quick() } else { bench::Options::default() };
-            let duration = match seconds {
-                Some(seconds) => std::time::Duration::try_from_secs_f64(seconds)?,
-                None => defaults.duration,
-            };
-            let rounds = rounds.unwrap_or(defaults.rounds);
-            let (connections, floor) = (connections.map(usize::from), !no_floor);
-            let options =
-                bench::Options { peers, rows, rounds, duration, connections, floor, json, ..defaults };
-            bench::run(&options)?;
+            bench::run(&bench::Options {
+                peers,
+                rows,
+                rounds: rounds.unwrap_or(defaults.rounds),
+                duration: seconds_or(seconds, defaults.duration)?,
+                connections: connections.map(usize::from),
+                floor: !no_floor,
+                idle_connections: idle_connections.unwrap_or(defaults.idle_connections),
+                patience: seconds_or(patience, defaults.patience)?,
+                json,
+                svg,
+            })?;
             Ok(None)
         }
+        Command::Scaling(scaling) => bench::scaling::run(&scaling.options()?).map(|()| None),
+        Command::Charts { directory, journals } => bench::draw_journals(&directory, &journals).map(|()| None),
         Command::FloorServer { directory } => bench::serve_floor(&directory).map(|()| None),
         Command::KernelClient { filter, peer, seed, keep } => {
             peer.prepare()?;
@@ -323,6 +415,10 @@ fn test_everything(workers: usize) -> Totals {
     totals.stage("storm", || storm::run_short(PeerKind::Leasehold, Duration::from_secs(20)));
     totals.stage("smbtorture", || torture::run(&torture::Options::all(PeerKind::Leasehold, workers)));
     totals
+}
+
+fn seconds_or(seconds: Option<f64>, default: Duration) -> Result<Duration> {
+    Ok(seconds.map(Duration::try_from_secs_f64).transpose()?.unwrap_or(default))
 }
 
 fn minutes(minutes: f64) -> Duration {

@@ -1,11 +1,17 @@
 //! A server to be measured: running, accounted for, with connections to it.
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use smb_proto::auth::Credentials;
 
 use super::accounting::Accounting;
 use crate::client::{Connection, Options, Protection, Tree};
 use crate::peer::{Peer, PeerKind, Purpose, Site};
+
+/// Bytes that a client moves at once when it is measured what others on its processor wait for.
+const PIECE: usize = 32 << 10;
 
 /// One server.
 #[derive(Debug)]
@@ -16,19 +22,38 @@ pub(super) struct Bed {
     /// What counts its processor time and memory. Dropped after the server, whose control group has to be empty by then.
     pub(super) accounting: Accounting,
     credentials: Credentials,
+    /// How connections are made.
+    options: Options,
 }
 
 impl Bed {
     /// Starts a server on a site of its own, set for speed.
     pub(super) fn start(kind: PeerKind) -> Result<Self> {
         kind.prepare()?;
+        Self::start_prepared(kind, name(kind))
+    }
+
+    /// Starts a server that only runs on this processor.
+    pub(super) fn start_on(kind: PeerKind, processor: usize) -> Result<Self> {
+        kind.prepare()?;
+        let before = sched_getaffinity(None)?;
+        // What a thread starts inherits its processors.
+        bind_to(processor)?;
+        let started = Self::start_prepared(kind, &format!("{}-on-one", name(kind)));
+        sched_setaffinity(None, &before)?;
+        // Kernels without preemption let nobody else run on a processor during a system call.
+        let options = Options { piece: Some(PIECE), ..Options::default() };
+        Ok(Self { options, ..started? })
+    }
+
+    fn start_prepared(kind: PeerKind, group: &str) -> Result<Self> {
         let mut site = Site::new(1)?;
         site.purpose = Purpose::Speed;
         let user = site.users[0].clone();
         let peer = Peer::start(kind, site)?;
-        let accounting = Accounting::begin(peer.process_id(), name(kind));
+        let accounting = Accounting::begin(peer.process_id(), group);
         let credentials = Credentials::password(user.name, "", user.password);
-        Ok(Self { kind, accounting, peer, credentials })
+        Ok(Self { kind, accounting, peer, credentials, options: Options::default() })
     }
 
     /// The server's name.
@@ -38,7 +63,7 @@ impl Bed {
 
     /// A connection with a session.
     pub(super) fn connect(&self, protection: Protection) -> Result<(Connection, crate::client::Session)> {
-        let mut connection = Connection::open(self.peer.site().address, &Options::default())?;
+        let mut connection = Connection::open(self.peer.site().address, &self.options)?;
         let session = connection.log_on(&self.credentials, protection)?;
         Ok((connection, session))
     }
@@ -53,6 +78,11 @@ impl Bed {
         connected.with_context(|| format!("connecting to {}", self.name()))
     }
 
+    /// The directory that the server shares.
+    pub(super) fn share_path(&self) -> &Path {
+        &self.peer.site().shares[0].path
+    }
+
     /// The last lines of the server's log.
     pub(super) fn log_tail(&self) -> String {
         self.peer.log_tail()
@@ -62,6 +92,13 @@ impl Bed {
     pub(super) fn stop(self) -> Result<()> {
         self.peer.stop()
     }
+}
+
+/// Lets this thread, and what it starts, run on one processor only.
+fn bind_to(processor: usize) -> Result<()> {
+    let mut set = CpuSet::new();
+    set.set(processor);
+    Ok(sched_setaffinity(None, &set)?)
 }
 
 fn name(kind: PeerKind) -> &'static str {

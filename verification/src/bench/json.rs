@@ -6,23 +6,28 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::bed::Bed;
+use super::fairness::Fairness;
 use super::memory::Idle;
 use super::sample::Sample;
+use super::scaling::{Footprint, GivenUp, Point};
 use super::table::Row;
 use super::workload::Case;
 
-/// A file of lines, or nowhere.
+/// Lines, and the file that they go to, if there is one.
 #[derive(Debug)]
-pub(super) struct Journal(Option<File>);
+pub(super) struct Journal {
+    file: Option<File>,
+    lines: Vec<Value>,
+}
 
 impl Journal {
     /// Makes the file, if there is to be one.
     pub(super) fn create(path: Option<&Path>) -> Result<Self> {
         let file = path.map(|path| File::create(path).with_context(|| path.display().to_string()));
-        Ok(Self(file.transpose()?))
+        Ok(Self { file: file.transpose()?, lines: Vec::new() })
     }
 
     /// One sample.
@@ -34,7 +39,7 @@ impl Journal {
             "server": server,
             "round": round,
             "connections": case.connections,
-            "depth": case.workload.depth(),
+            "depth": case.depth,
             "elapsed_s": sample.elapsed.as_secs_f64(),
             "operations": sample.operations,
             "bytes": sample.bytes,
@@ -61,10 +66,46 @@ impl Journal {
         }))
     }
 
+    /// How small requests fared beside a stream.
+    pub(super) fn fairness(&mut self, fairness: &Fairness) -> Result<()> {
+        self.tagged("fairness", fairness)
+    }
+
+    /// An operation at one size.
+    pub(super) fn point(&mut self, point: &Point) -> Result<()> {
+        self.tagged("point", point)
+    }
+
+    /// Memory at one size.
+    pub(super) fn footprint(&mut self, footprint: &Footprint) -> Result<()> {
+        self.tagged("footprint", footprint)
+    }
+
+    /// A server that could not go on.
+    pub(super) fn given_up(&mut self, given_up: &GivenUp) -> Result<()> {
+        self.tagged("given-up", given_up)
+    }
+
+    /// What was told so far.
+    pub(super) fn lines(&self) -> &[Value] {
+        &self.lines
+    }
+
+    /// An object with what kind of a line it is.
+    fn tagged(&mut self, kind: &str, value: &impl Serialize) -> Result<()> {
+        let mut value = serde_json::to_value(value)?;
+        value["kind"] = kind.into();
+        self.line(&value)
+    }
+
     fn line(&mut self, value: &impl Serialize) -> Result<()> {
-        let Some(file) = &mut self.0 else { return Ok(()) };
-        let mut line = serde_json::to_string(value)?;
-        line.push('\n');
-        Ok(file.write_all(line.as_bytes())?)
+        let value = serde_json::to_value(value)?;
+        if let Some(file) = &mut self.file {
+            let mut line = value.to_string();
+            line.push('\n');
+            file.write_all(line.as_bytes())?;
+        }
+        self.lines.push(value);
+        Ok(())
     }
 }

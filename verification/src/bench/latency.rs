@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Durations of single operations, in tenths of a microsecond.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Latencies(Vec<u32>);
 
 /// What is told of them, in microseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct Percentiles {
     /// Half of the operations took no longer.
     pub(super) p50: f64,

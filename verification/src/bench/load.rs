@@ -38,6 +38,11 @@ impl Count {
         self.latencies.add(begun.elapsed());
     }
 
+    /// MiB that were moved.
+    pub(super) fn mebibytes(&self) -> f64 {
+        self.bytes as f64 / f64::from(1 << 20)
+    }
+
     fn merge(&mut self, other: &Self) {
         self.operations += other.operations;
         self.bytes += other.bytes;

@@ -7,14 +7,19 @@
 
 mod accounting;
 mod bed;
+mod charts;
+mod fairness;
 mod floor;
 mod json;
 mod latency;
 mod load;
 mod memory;
 mod sample;
+pub mod scaling;
 mod stats;
+mod svg;
 mod table;
+mod uncontended;
 mod workload;
 
 use std::path::PathBuf;
@@ -31,6 +36,7 @@ use sample::Sample;
 use table::{FloorSamples, Row, Table};
 use workload::Case;
 
+pub use charts::draw_journals;
 pub use floor::serve as serve_floor;
 
 /// What to run.
@@ -50,8 +56,12 @@ pub struct Options {
     pub floor: bool,
     /// Connections that are held open to see what they cost.
     pub idle_connections: u32,
+    /// How long a server may take to get them.
+    pub patience: Duration,
     /// Where to write each sample and row as a line of JSON.
     pub json: Option<PathBuf>,
+    /// A directory for the bars.
+    pub svg: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -65,7 +75,9 @@ impl Default for Options {
             connections: None,
             floor: true,
             idle_connections: 1000,
+            patience: Duration::from_secs(120),
             json: None,
+            svg: None,
         }
     }
 }
@@ -83,7 +95,7 @@ impl Options {
 /// A server can't be started or answers otherwise than it should.
 pub fn run(options: &Options) -> Result<()> {
     ensure!(!options.peers.is_empty() && options.rounds > 0, "nothing to run");
-    memory::allow_connections(u64::from(options.idle_connections))?;
+    memory::allow_connections(options.idle_connections)?;
     let mut journal = Journal::create(options.json.as_deref())?;
     let beds: Vec<Bed> = options.peers.iter().map(|kind| Bed::start(*kind)).collect::<Result<_>>()?;
     let floor = if options.floor { Some(Floor::start()?) } else { None };
@@ -102,7 +114,7 @@ pub fn run(options: &Options) -> Result<()> {
     if is_wanted(&options.rows, memory::ROW_NAME) {
         eprintln!("{}", memory::ROW_NAME);
         for bed in &beds {
-            let idle = memory::measure(bed, options.idle_connections)?;
+            let idle = memory::measure(bed, options.idle_connections, options.patience)?;
             journal.memory(bed, &idle)?;
             table.memory.push(idle);
         }
@@ -110,7 +122,16 @@ pub fn run(options: &Options) -> Result<()> {
     for bed in beds {
         bed.stop()?;
     }
+    let streams: Vec<_> =
+        fairness::Stream::ALL.into_iter().filter(|stream| is_wanted(&options.rows, stream.row())).collect();
+    if !streams.is_empty() {
+        table.fairness = fairness::run(&options.peers, &streams, options.rounds, options.duration)?;
+        table.fairness.iter().try_for_each(|fairness| journal.fairness(fairness))?;
+    }
     print!("{}", table.markdown());
+    if let Some(directory) = &options.svg {
+        charts::draw(directory, journal.lines())?;
+    }
     Ok(())
 }
 
@@ -129,9 +150,12 @@ fn run_case(
     journal: &mut Journal,
 ) -> Result<Row> {
     let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); beds.len()];
+    let possible = beds.iter().map(|bed| case.is_possible(bed)).collect::<Result<Vec<_>>>()?;
     let mut at_least = FloorSamples::default();
     for round in 0..options.rounds {
-        for (bed, samples) in beds.iter().zip(&mut samples) {
+        for ((bed, samples), _) in
+            beds.iter().zip(&mut samples).zip(&possible).filter(|(_, possible)| **possible)
+        {
             let sample = load::run(case, bed, options.duration)?;
             journal.sample(case, bed.name(), round, &sample)?;
             samples.push(sample);
@@ -147,7 +171,8 @@ fn run_case(
         }
         at_least.cipher.push(floor::cipher_time(case.protection, pattern.block)?);
     }
-    Ok(Row::new(case, samples, &at_least))
+    let servers: Vec<_> = beds.iter().map(Bed::name).collect();
+    Ok(Row::new(case, &servers, &samples, &at_least))
 }
 
 fn is_wanted(filter: &[String], name: &str) -> bool {

@@ -1,9 +1,9 @@
 //! Medians, spreads, ratios.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The middle of some samples and how far they are apart.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct Spread {
     /// The median.
     pub(super) median: f64,

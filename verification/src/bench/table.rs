@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::bed::Bed;
+use super::fairness::Fairness;
 use super::latency::{Latencies, Percentiles};
 use super::memory::Idle;
 use super::sample::{GIB, Sample};
@@ -34,6 +35,7 @@ pub(super) struct Row {
 /// One server's figures.
 #[derive(Debug, Clone, Serialize)]
 struct Figures {
+    server: &'static str,
     /// Dialect, and signer or cipher if requests are protected.
     link: String,
     rate: Option<Spread>,
@@ -85,11 +87,18 @@ impl FloorFigures {
 
 impl Row {
     /// From the samples of each server, and of the floor where there is one.
-    pub(super) fn new(case: Case, samples: Vec<Vec<Sample>>, floor: &FloorSamples) -> Self {
+    pub(super) fn new(
+        case: Case,
+        servers: &[&'static str],
+        samples: &[Vec<Sample>],
+        floor: &FloorSamples,
+    ) -> Self {
         let bytes = case.workload.counts_bytes();
-        let results: Vec<Figures> = samples
+        let results: Vec<Figures> = servers
             .iter()
-            .map(|samples| Figures {
+            .zip(samples)
+            .map(|(server, samples)| Figures {
+                server,
                 link: samples.last().map(|last| last.link.describe(case.protection)).unwrap_or_default(),
                 rate: Spread::of(samples.iter().map(|sample| sample.rate(bytes))),
                 cost: Spread::of(samples.iter().map(|sample| sample.cost(bytes))),
@@ -118,6 +127,8 @@ impl Row {
 
     fn link(&self) -> String {
         let mut links: Vec<&str> = self.results.iter().map(|result| result.link.as_str()).collect();
+        // A server that can't do it has none.
+        links.retain(|link| !link.is_empty());
         links.dedup();
         links.join(" / ")
     }
@@ -139,6 +150,8 @@ pub(super) struct Table {
     pub(super) rows: Vec<Row>,
     /// Memory of each server, if measured.
     pub(super) memory: Vec<Idle>,
+    /// Small reads beside a stream, if measured.
+    pub(super) fairness: Vec<Fairness>,
 }
 
 impl Table {
@@ -146,7 +159,13 @@ impl Table {
     pub(super) fn new(beds: &[Bed]) -> Self {
         let mut methods: Vec<_> = beds.iter().map(|bed| bed.accounting.method()).collect();
         methods.dedup();
-        Self { servers: beds.iter().map(Bed::name).collect(), methods, rows: Vec::new(), memory: Vec::new() }
+        Self {
+            servers: beds.iter().map(Bed::name).collect(),
+            methods,
+            rows: Vec::new(),
+            memory: Vec::new(),
+            fairness: Vec::new(),
+        }
     }
 
     /// The tables and what their columns mean.
@@ -159,6 +178,9 @@ impl Table {
                 self.put_floors(&mut out);
             }
             self.put_latencies(&mut out);
+        }
+        if !self.fairness.is_empty() {
+            self.put_fairness(&mut out);
         }
         if !self.memory.is_empty() {
             self.put_memory(&mut out);
@@ -239,12 +261,42 @@ impl Table {
         self.servers.iter().skip(1).map(move |other| format!("{first}/{other}"))
     }
 
+    fn put_fairness(&self, out: &mut String) {
+        let head = ["small reads on one processor", "alone p50, p99", "beside the stream p50, p99"];
+        let mut head: Vec<String> = head.map(str::to_owned).into();
+        head.extend(["p99 beside/alone", "reads/s alone", "beside", "stream"].map(str::to_owned));
+        out.push('\n');
+        put_head(out, &head);
+        for row in &self.fairness {
+            let both = |at: usize| format!("{}, {}", shown(row.p50[at], "µs"), shown(row.p99[at], "µs"));
+            let line = [
+                format!("{}: {}", row.row, row.server),
+                both(0),
+                both(1),
+                shown_ratio(row.growth),
+                shown(row.rate[0], "/s"),
+                shown(row.rate[1], "/s"),
+                shown(row.stream, "MiB/s"),
+            ];
+            put_line(out, &line);
+        }
+        let _ = writeln!(
+            out,
+            "\n4 KiB reads on four connections, one under way on each, alone and beside a client that reads or writes 1 MiB at a \
+             time with eight under way. The server has one processor, its clients the others, the stream's client with the \
+             lowest priority. Medians (smallest–largest)."
+        );
+    }
+
     fn put_memory(&self, out: &mut String) {
         let _ = writeln!(out, "\n| idle connections | server | KiB each | MiB in all | processes |");
         let _ = writeln!(out, "|---|---|---|---|---|");
         for (server, idle) in self.servers.iter().zip(&self.memory) {
             let line = [
-                idle.connections.to_string(),
+                match &idle.given_up {
+                    Some(reason) => format!("{} of {}: {reason}", idle.connections, idle.wanted),
+                    None => idle.connections.to_string(),
+                },
                 (*server).to_owned(),
                 digits(idle.per_connection() / 1024.0),
                 digits(idle.with as f64 / f64::from(1 << 20)),
@@ -318,8 +370,19 @@ mod tests {
         let table = Table {
             servers: vec!["leasehold", "smbd"],
             methods: vec!["cgroup v2"],
-            rows: vec![Row::new(case, measured, &floor)],
-            memory: vec![Idle { connections: 4, before: 0, with: 4 << 20, processes: 1 }],
+            rows: vec![Row::new(case, &["leasehold", "smbd"], &measured, &floor)],
+            memory: vec![
+                Idle { connections: 4, wanted: 4, given_up: None, before: 0, with: 4 << 20, processes: 1 },
+                Idle {
+                    connections: 2,
+                    wanted: 4,
+                    given_up: Some("no more".into()),
+                    before: 0,
+                    with: 4 << 20,
+                    processes: 3,
+                },
+            ],
+            fairness: Vec::new(),
         };
         let text = table.markdown();
         let line_after = |head: &str| {
@@ -348,5 +411,6 @@ mod tests {
             "| sequential-read-1m/encrypted | 20.0, 20.0, 20.0 | 20.0, 20.0, 20.0 |"
         );
         assert!(text.contains("| 4 | leasehold | 1 024 | 4.00 | 1 |"));
+        assert!(text.contains("| 2 of 4: no more | smbd | 2 048 | 4.00 | 3 |"));
     }
 }

@@ -14,12 +14,13 @@ use smb_proto::{AccessMask, NtStatus};
 use super::bed::Bed;
 use super::floor::{Pattern, Way};
 use super::load::{Count, Gate, Slots};
+use super::uncontended;
 use crate::client::{
     Connection, Protection, Reply, Tree, directory_request, info_request, open, read_request,
 };
 
 const LARGE: u32 = 1 << 20;
-const SMALL: u32 = 4096;
+pub(super) const SMALL: u32 = 4096;
 /// Bytes of the file that is read and written from end to end.
 const SEQUENTIAL_SIZE: u64 = 256 << 20;
 /// Bytes of each connection's file of the random rows.
@@ -29,13 +30,13 @@ const RANDOM_SIZE: u64 = 32 << 20;
 /// much: which server was prepared first would decide.
 pub(super) const PIECE: u32 = 64 << 10;
 /// Files to be opened.
-const FILES: u64 = 1000;
+pub(super) const FILES: u64 = 1000;
 /// Files to be copied, again and again.
 const SOURCES: u64 = 100;
 /// Entries of the directory that is listed.
 const ENTRIES: u64 = 10_000;
 /// Bytes asked for at once when it is listed.
-const LISTING_SIZE: u32 = 65_536;
+pub(super) const LISTING_SIZE: u32 = 65_536;
 /// How many files are made at once while preparing.
 const PREPARE_DEPTH: usize = 64;
 
@@ -60,6 +61,10 @@ pub(super) enum Workload {
     List,
     /// TCP connection, NEGOTIATE, SESSION_SETUP, disconnection.
     SessionSetup,
+    /// CREATE and CLOSE of existing files, one after the other.
+    CreateClose,
+    /// CREATE of a file on which another client holds a lease that has to break.
+    LeaseBreak,
 }
 
 /// A workload under a protection: a row.
@@ -71,6 +76,8 @@ pub(super) struct Case {
     pub(super) protection: Protection,
     /// Connections that load the server at once.
     pub(super) connections: usize,
+    /// Operations under way on each connection.
+    pub(super) depth: usize,
 }
 
 impl Case {
@@ -80,6 +87,7 @@ impl Case {
             workload,
             protection,
             connections: connections.unwrap_or_else(|| workload.connections()),
+            depth: workload.depth(),
         };
         let mut cases = Vec::new();
         for workload in Workload::PROTECTED {
@@ -87,7 +95,8 @@ impl Case {
                 cases.push(case(workload, protection));
             }
         }
-        cases.push(case(Workload::SessionSetup, Protection::Plain));
+        let plain = [Workload::SessionSetup, Workload::CreateClose, Workload::LeaseBreak];
+        cases.extend(plain.map(|workload| case(workload, Protection::Plain)));
         cases
     }
 
@@ -99,7 +108,9 @@ impl Case {
             Protection::Encrypted => "encrypted",
         };
         match self.workload {
-            Workload::SessionSetup => self.workload.name().to_owned(),
+            Workload::SessionSetup | Workload::CreateClose | Workload::LeaseBreak => {
+                self.workload.name().to_owned()
+            }
             workload => format!("{}/{protection}", workload.name()),
         }
     }
@@ -112,7 +123,7 @@ impl Case {
             size,
             in_order: block == LARGE,
             connections: self.connections,
-            depth: self.workload.depth(),
+            depth: self.depth,
         };
         match self.workload {
             Workload::SequentialRead => Some(pattern(Way::Read, LARGE, SEQUENTIAL_SIZE)),
@@ -123,7 +134,9 @@ impl Case {
             | Workload::OpenQueryClose
             | Workload::Copy
             | Workload::List
-            | Workload::SessionSetup => None,
+            | Workload::SessionSetup
+            | Workload::CreateClose
+            | Workload::LeaseBreak => None,
         }
     }
 
@@ -139,6 +152,16 @@ impl Case {
             Workload::Copy => copy(bed, self, worker, gate),
             Workload::List => list(bed, self, gate),
             Workload::SessionSetup => session_setup(bed, self, gate),
+            Workload::CreateClose => uncontended::create_close(bed, self, worker, gate),
+            Workload::LeaseBreak => uncontended::lease_break(bed, self, worker, gate),
+        }
+    }
+
+    /// Whether the server has what the row is about.
+    pub(super) fn is_possible(self, bed: &Bed) -> Result<bool> {
+        match self.workload {
+            Workload::LeaseBreak => uncontended::grants_leases(bed, self),
+            _ => Ok(true),
         }
     }
 }
@@ -167,6 +190,8 @@ impl Workload {
             Self::Copy => "copy-4k",
             Self::List => "list-10000",
             Self::SessionSetup => "session-setup",
+            Self::CreateClose => "create-close",
+            Self::LeaseBreak => "lease-break",
         }
     }
 
@@ -179,9 +204,10 @@ impl Workload {
     pub(super) fn rate_unit(self) -> &'static str {
         match self {
             Self::SequentialRead | Self::SequentialWrite => "MiB/s",
-            Self::CreateWriteClose | Self::OpenQueryClose | Self::Copy => "files/s",
+            Self::CreateWriteClose | Self::OpenQueryClose | Self::Copy | Self::CreateClose => "files/s",
             Self::List => "entries/s",
             Self::SessionSetup => "sessions/s",
+            Self::LeaseBreak => "breaks/s",
             Self::RandomRead | Self::RandomWrite => "operations/s",
         }
     }
@@ -194,7 +220,11 @@ impl Workload {
     /// Connections that load the server at once, if nothing else is asked for.
     fn connections(self) -> usize {
         match self {
-            Self::SequentialRead | Self::SequentialWrite | Self::List => 1,
+            Self::SequentialRead
+            | Self::SequentialWrite
+            | Self::List
+            | Self::CreateClose
+            | Self::LeaseBreak => 1,
             Self::SessionSetup => 4,
             _ => 8,
         }
@@ -206,7 +236,7 @@ impl Workload {
             Self::SequentialRead | Self::SequentialWrite => 8,
             Self::RandomRead | Self::RandomWrite => 16,
             Self::CreateWriteClose | Self::OpenQueryClose | Self::Copy => 8,
-            Self::List | Self::SessionSetup => 1,
+            Self::List | Self::SessionSetup | Self::CreateClose | Self::LeaseBreak => 1,
         }
     }
 }
@@ -225,7 +255,9 @@ impl Case {
                 .into_iter()
                 .try_for_each(|worker| fill(connection, tree, &random_name(worker), RANDOM_SIZE, PIECE)),
             Workload::CreateWriteClose => make_directories(connection, tree, workers.map(new_directory)),
-            Workload::OpenQueryClose => make_files(connection, tree, "open", FILES),
+            Workload::OpenQueryClose | Workload::CreateClose | Workload::LeaseBreak => {
+                make_files(connection, tree, "open", FILES)
+            }
             Workload::Copy => {
                 make_directories(connection, tree, workers.map(new_directory))?;
                 make_files(connection, tree, "source", SOURCES)?;
@@ -251,7 +283,7 @@ fn new_directory(worker: usize) -> String {
     format!("new{worker}")
 }
 
-fn file_name(directory: &str, number: u64) -> String {
+pub(super) fn file_name(directory: &str, number: u64) -> String {
     format!(r"{directory}\a file {number:05}.txt")
 }
 
@@ -265,7 +297,7 @@ fn open_file(connection: &mut Connection, tree: Tree, name: &str) -> Result<File
 }
 
 /// Makes a file of this size with data in every block.
-fn fill(connection: &mut Connection, tree: Tree, name: &str, size: u64, piece: u32) -> Result<()> {
+pub(super) fn fill(connection: &mut Connection, tree: Tree, name: &str, size: u64, piece: u32) -> Result<()> {
     let file_id = open_file(connection, tree, name)?;
     let data: Vec<u8> = (0..piece).map(|position| (position % 253) as u8).collect();
     for offset in (0..size).step_by(data.len()) {
@@ -289,7 +321,7 @@ fn make_directories(
 }
 
 /// Makes a directory with that many empty files.
-fn make_files(connection: &mut Connection, tree: Tree, directory: &str, count: u64) -> Result<()> {
+pub(super) fn make_files(connection: &mut Connection, tree: Tree, directory: &str, count: u64) -> Result<()> {
     make_directories(connection, tree, std::iter::once(directory.to_owned()))?;
     let mut slots = Slots::new();
     for number in 0..count {
@@ -307,7 +339,7 @@ fn make_files(connection: &mut Connection, tree: Tree, directory: &str, count: u
     Ok(())
 }
 
-fn close_request(file_id: FileId) -> Request {
+pub(super) fn close_request(file_id: FileId) -> Request {
     Request::Close(close::Request { flags: close::Flags::default(), file_id })
 }
 
@@ -317,7 +349,7 @@ fn sequential_read(bed: &Bed, case: Case, gate: &Gate) -> Result<Count> {
     let mut offset = 0;
     gate.run(
         &mut connection,
-        case.workload.depth(),
+        case.depth,
         |connection| {
             let id = connection.submit(tree, &read_request(file_id, offset, LARGE))?;
             offset = (offset + u64::from(LARGE)) % SEQUENTIAL_SIZE;
@@ -333,7 +365,7 @@ fn random_read(bed: &Bed, case: Case, worker: usize, gate: &Gate) -> Result<Coun
     let mut offsets = Offsets::new(worker, RANDOM_SIZE, SMALL, false);
     gate.run(
         &mut connection,
-        case.workload.depth(),
+        case.depth,
         |connection| Ok(connection.submit(tree, &read_request(file_id, offsets.next(), SMALL))?),
         |reply| data_length(reply, SMALL),
     )
@@ -353,7 +385,7 @@ fn sequential_write(bed: &Bed, case: Case, gate: &Gate) -> Result<Count> {
     let mut offset = 0;
     gate.run(
         &mut connection,
-        case.workload.depth(),
+        case.depth,
         |connection| {
             let head = WriteHead { offset, file_id, flags: WriteFlags::default() };
             offset = (offset + u64::from(LARGE)) % SEQUENTIAL_SIZE;
@@ -370,7 +402,7 @@ fn random_write(bed: &Bed, case: Case, worker: usize, gate: &Gate) -> Result<Cou
     let mut offsets = Offsets::new(worker, RANDOM_SIZE, SMALL, false);
     gate.run(
         &mut connection,
-        case.workload.depth(),
+        case.depth,
         |connection| {
             let head = WriteHead { offset: offsets.next(), file_id, flags: WriteFlags::default() };
             Ok(connection.submit_write(tree, &head, &data)?)
@@ -403,7 +435,7 @@ fn create_write_close(bed: &Bed, case: Case, worker: usize, gate: &Gate) -> Resu
         Ok(())
     };
     gate.wait();
-    for _ in 0..case.workload.depth() {
+    for _ in 0..case.depth {
         create(&mut connection, &mut slots, &mut number)?;
     }
     let mut count = Count::default();
@@ -431,27 +463,28 @@ fn create_write_close(bed: &Bed, case: Case, worker: usize, gate: &Gate) -> Resu
     Ok(count)
 }
 
+/// The compound that opens one of [`FILES`], queries it and closes it.
+pub(super) fn open_query_close_requests(number: u64) -> [Request; 3] {
+    let access = AccessMask::READ_ATTRIBUTES.with(AccessMask::READ_DATA);
+    let options = CreateOptions::NON_DIRECTORY_FILE;
+    let request = open(&file_name("open", number), access, CreateDisposition::OPEN, options);
+    [
+        Request::Create(request),
+        info_request(FileId::ALL_ONES, FileInfoClass::NETWORK_OPEN),
+        close_request(FileId::ALL_ONES),
+    ]
+}
+
 fn open_query_close(bed: &Bed, case: Case, worker: usize, gate: &Gate) -> Result<Count> {
     let (mut connection, tree) = bed.connect_tree(case.protection)?;
-    let access = AccessMask::READ_ATTRIBUTES.with(AccessMask::READ_DATA);
     let mut slots = Slots::new();
     let mut number = worker as u64 * FILES / case.connections as u64;
     let mut count = Count::default();
     gate.wait();
     while gate.is_open() || slots.len() > 0 {
-        while gate.is_open() && slots.len() < case.workload.depth() {
+        while gate.is_open() && slots.len() < case.depth {
             number = (number + 1) % FILES;
-            let request = open(
-                &file_name("open", number),
-                access,
-                CreateDisposition::OPEN,
-                CreateOptions::NON_DIRECTORY_FILE,
-            );
-            let requests = [
-                Request::Create(request),
-                info_request(FileId::ALL_ONES, FileInfoClass::NETWORK_OPEN),
-                close_request(FileId::ALL_ONES),
-            ];
+            let requests = open_query_close_requests(number);
             slots.start_compound(&mut connection, tree, &requests)?;
         }
         if slots.len() > 0 {
@@ -475,7 +508,7 @@ fn copy(bed: &Bed, case: Case, worker: usize, gate: &Gate) -> Result<Count> {
     let mut count = Count::default();
     gate.wait();
     while gate.is_open() || sources.len() + targets.len() > 0 {
-        while gate.is_open() && sources.len() + targets.len() < case.workload.depth() {
+        while gate.is_open() && sources.len() + targets.len() < case.depth {
             source = (source + 1) % SOURCES;
             let name = file_name("source", source);
             let request = open(&name, AccessMask::FILE_GENERIC_READ, CreateDisposition::OPEN, options);
@@ -555,7 +588,7 @@ fn list(bed: &Bed, case: Case, gate: &Gate) -> Result<Count> {
 }
 
 /// Number of entries in a chain, by their NextEntryOffset (MS-FSCC 2.4): the client is not to spend its time on names.
-fn entry_count(chain: &[u8]) -> u64 {
+pub(super) fn entry_count(chain: &[u8]) -> u64 {
     let mut count = 0;
     let mut rest = chain;
     while let Some(next) = rest.first_chunk::<4>() {
@@ -615,7 +648,7 @@ mod tests {
     fn names_of_rows_are_all_different() {
         let names: std::collections::BTreeSet<_> = Case::all(None).into_iter().map(Case::name).collect();
         assert_eq!(names.len(), Case::all(None).len());
-        assert!(names.contains("random-read-4k/encrypted"));
+        assert!(names.contains("random-read-4k/encrypted") && names.contains("lease-break"));
     }
 
     #[test]

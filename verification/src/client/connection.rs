@@ -158,7 +158,7 @@ impl Connection {
     /// # Errors
     /// The connection fails, or the server's answer is not one to what `options` offer.
     pub fn open(address: SocketAddr, options: &Options) -> Result<Self> {
-        let transport = Transport::connect(address, options.limit)?;
+        let transport = Transport::connect(address, options.limit, options.piece)?;
         let client_guid = match options.client_guid {
             Some(client_guid) => client_guid,
             None => random()?,

@@ -32,6 +32,8 @@ pub struct Options {
     pub credits: u16,
     /// How long to wait for the server at any point.
     pub limit: Duration,
+    /// Bytes that one system call moves at most, where others on the same processor must not have to wait for long.
+    pub piece: Option<usize>,
 }
 
 impl Default for Options {
@@ -62,6 +64,7 @@ impl Default for Options {
             client_guid: None,
             credits: 512,
             limit: Duration::from_secs(30),
+            piece: None,
         }
     }
 }

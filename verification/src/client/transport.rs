@@ -23,19 +23,24 @@ pub struct Transport {
     incoming: Vec<u8>,
     start: usize,
     outgoing: Vec<u8>,
+    /// Bytes that one system call moves at most.
+    piece: usize,
 }
 
 impl Transport {
-    /// Connects. `limit` bounds connecting, and every wait for the server after it.
+    /// Connects. `limit` bounds connecting, and every wait for the server after it; no system call moves more than `piece`
+    /// bytes, if that is given.
     ///
     /// # Errors
     /// The connection is refused or takes too long.
-    pub fn connect(address: SocketAddr, limit: Duration) -> Result<Self> {
+    pub fn connect(address: SocketAddr, limit: Duration, piece: Option<usize>) -> Result<Self> {
         let stream = TcpStream::connect_timeout(&address, limit)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(limit))?;
         stream.set_write_timeout(Some(limit))?;
-        Ok(Self { stream, incoming: Vec::with_capacity(INCOMING_SIZE), start: 0, outgoing: Vec::new() })
+        let piece = piece.unwrap_or(usize::MAX);
+        let incoming = Vec::with_capacity(INCOMING_SIZE.min(piece));
+        Ok(Self { stream, incoming, start: 0, outgoing: Vec::new(), piece })
     }
 
     /// The socket, for tests that misuse it. What was queued is not yet in it.
@@ -60,7 +65,10 @@ impl Transport {
             .chain(parts.iter().copied())
             .map(IoSlice::new)
             .collect();
-        let sent = write_all_vectored(&mut self.stream, &mut slices);
+        let sent = match self.piece {
+            usize::MAX => write_all_vectored(&mut self.stream, &mut slices),
+            piece => write_in_pieces(&mut self.stream, &slices, piece),
+        };
         self.outgoing.clear();
         Ok(sent?)
     }
@@ -94,7 +102,7 @@ impl Transport {
         self.take(&mut payload, length);
         while payload.len() < length {
             self.flush()?;
-            if length - payload.len() < INCOMING_SIZE {
+            if length - payload.len() < INCOMING_SIZE || self.piece < INCOMING_SIZE {
                 self.fill()?;
                 self.take(&mut payload, length);
             } else {
@@ -119,7 +127,7 @@ impl Transport {
     fn fill(&mut self) -> Result<()> {
         self.incoming.drain(..self.start);
         self.start = 0;
-        self.incoming.reserve(INCOMING_SIZE / 2);
+        self.incoming.reserve(INCOMING_SIZE.min(self.piece) / 2);
         read_once(&self.stream, &mut self.incoming)
     }
 
@@ -144,6 +152,10 @@ fn read_once(stream: &TcpStream, buffer: &mut Vec<u8>) -> Result<()> {
     if count == 0 { Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()) } else { Ok(()) }
 }
 
+fn write_in_pieces(stream: &mut TcpStream, slices: &[IoSlice<'_>], piece: usize) -> io::Result<()> {
+    slices.iter().flat_map(|slice| slice.chunks(piece)).try_for_each(|part| stream.write_all(part))
+}
+
 fn write_all_vectored(stream: &mut TcpStream, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
     IoSlice::advance_slices(&mut slices, 0);
     while !slices.is_empty() {
@@ -166,15 +178,21 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(10);
 
-    fn pair() -> (Transport, TcpStream) {
+    fn pair(piece: Option<usize>) -> (Transport, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let client = Transport::connect(listener.local_addr().unwrap(), LIMIT).unwrap();
+        let client = Transport::connect(listener.local_addr().unwrap(), LIMIT, piece).unwrap();
         (client, listener.accept().unwrap().0)
     }
 
     #[test]
     fn frames_of_every_size_arrive_whole() {
-        let (mut client, mut server) = pair();
+        for piece in [None, Some(1 << 16)] {
+            echo_frames(piece);
+        }
+    }
+
+    fn echo_frames(piece: Option<usize>) {
+        let (mut client, mut server) = pair(piece);
         let sizes = [0, 1, 63, 5000, INCOMING_SIZE - 4, INCOMING_SIZE, 3 * INCOMING_SIZE + 17, 2, 1 << 20];
         let echo = std::thread::spawn(move || {
             let mut bytes = Vec::new();
@@ -203,7 +221,7 @@ mod tests {
 
     #[test]
     fn foreign_prefixes_are_refused() {
-        let (mut client, mut server) = pair();
+        let (mut client, mut server) = pair(None);
         server.write_all(&[1, 0, 0, 0]).unwrap();
         assert!(matches!(client.receive(), Err(super::super::Error::Malformed(_))));
     }
