@@ -17,6 +17,7 @@ use glommio::timer::Timer;
 use runtime::config::Bounds;
 use runtime::{Common, listen};
 use runtime::connection::{Host, Stream};
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use smb_state::event::Event;
 use smb_state::ids::{ConnectionId, ShardId};
@@ -108,12 +109,14 @@ pub(crate) struct Tcp {
     stream: TcpStream,
     /// It is served here.
     stays: bool,
+    /// Nothing was read yet. A connection comes with its first bytes, and glommio would wait to be told of them.
+    fresh: bool,
 }
 
 impl Tcp {
     /// A connection that was accepted on this executor.
     pub(crate) fn of(stream: TcpStream) -> Self {
-        Self { stream, stays: true }
+        Self { stream, stays: true, fresh: true }
     }
 
     /// Takes over a connection, on the executor that will serve it.
@@ -143,6 +146,13 @@ impl Tcp {
 
 impl Stream for Tcp {
     fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        if std::mem::take(&mut self.fresh) {
+            match rustix::net::recv(self.descriptor(), &mut *buffer, RecvFlags::DONTWAIT) {
+                Ok((length, _)) => return Poll::Ready(Ok(length)),
+                Err(Errno::AGAIN) => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 
