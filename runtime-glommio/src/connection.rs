@@ -14,8 +14,10 @@ use bytes::{BufMut, BytesMut};
 use futures_lite::{AsyncRead, AsyncWrite};
 use glommio::net::TcpStream;
 use glommio::timer::Timer;
-use runtime::Common;
+use runtime::config::Bounds;
+use runtime::{Common, listen};
 use runtime::connection::{Host, Stream};
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use smb_state::event::Event;
 use smb_state::ids::{ConnectionId, ShardId};
@@ -103,35 +105,55 @@ impl Future for Sleep {
 }
 
 /// A connection's socket. Reading and writing are tried at once; where that would wait, the ring tells when to try again.
-pub(crate) struct Tcp(TcpStream);
+pub(crate) struct Tcp {
+    stream: TcpStream,
+    /// It is served here.
+    stays: bool,
+    /// Nothing was read yet. A connection comes with its first bytes, and glommio would wait to be told of them.
+    fresh: bool,
+}
 
 impl Tcp {
+    /// A connection that was accepted on this executor.
+    pub(crate) fn of(stream: TcpStream) -> Self {
+        Self { stream, stays: true, fresh: true }
+    }
+
     /// Takes over a connection, on the executor that will serve it.
     pub(crate) fn new(stream: std::net::TcpStream) -> Self {
         // SAFETY: `into_raw_fd` gives up ownership of an open descriptor, which has this owner alone from here on.
-        Self(unsafe { TcpStream::from_raw_fd(stream.into_raw_fd()) })
+        Self::of(unsafe { TcpStream::from_raw_fd(stream.into_raw_fd()) })
+    }
+
+    /// Sets its options.
+    pub(crate) fn prepare(&self, bounds: &Bounds) -> io::Result<()> {
+        listen::prepare(&self.descriptor(), bounds)
+    }
+
+    /// Gives it up to another core: glommio's own stream is bound to this one, so it goes on as a plain one.
+    pub(crate) fn leave(mut self) -> io::Result<std::net::TcpStream> {
+        let owned: OwnedFd = self.descriptor().try_clone_to_owned()?;
+        self.stays = false;
+        Ok(owned.into())
     }
 
     /// The socket, for what glommio has no call for.
     fn descriptor(&self) -> BorrowedFd<'_> {
-        borrow(&self.0)
+        // SAFETY: the stream owns the descriptor and is borrowed for as long as the result is.
+        unsafe { BorrowedFd::borrow_raw(self.stream.as_raw_fd()) }
     }
-}
-
-/// A second handle of a connection that was accepted here, to take to another core.
-pub(crate) fn duplicate(stream: &TcpStream) -> io::Result<std::net::TcpStream> {
-    let owned: OwnedFd = borrow(stream).try_clone_to_owned()?;
-    Ok(owned.into())
-}
-
-fn borrow(stream: &TcpStream) -> BorrowedFd<'_> {
-    // SAFETY: the stream owns the descriptor and is borrowed for as long as the result is.
-    unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) }
 }
 
 impl Stream for Tcp {
     fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_read(context, buffer)
+        if std::mem::take(&mut self.fresh) {
+            match rustix::net::recv(self.descriptor(), &mut *buffer, RecvFlags::DONTWAIT) {
+                Ok((length, _)) => return Poll::Ready(Ok(length)),
+                Err(Errno::AGAIN) => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+        Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 
     fn poll_extend(
@@ -153,7 +175,7 @@ impl Stream for Tcp {
         }
         // glommio leaves the waker only where it has found nothing itself.
         let mut byte = [0];
-        match Pin::new(&mut self.0).poll_read(context, &mut byte) {
+        match Pin::new(&mut self.stream).poll_read(context, &mut byte) {
             Poll::Ready(Ok(length)) => {
                 frame.extend_from_slice(&byte[..length]);
                 Poll::Ready(Ok(length))
@@ -171,7 +193,7 @@ impl Stream for Tcp {
             }
         }
         let first = slices.iter().find(|slice| !slice.is_empty()).map_or(&[][..], |slice| slice);
-        Pin::new(&mut self.0).poll_write(context, first)
+        Pin::new(&mut self.stream).poll_write(context, first)
     }
 
     fn acknowledge(&self) -> io::Result<()> {
@@ -182,6 +204,9 @@ impl Stream for Tcp {
 impl Drop for Tcp {
     /// The ring may still wait for the socket, which keeps it open after it is closed: the peer shall see the end now.
     fn drop(&mut self) {
+        if !self.stays {
+            return;
+        }
         // The peer may be gone already, and nobody is left to tell.
         let _ = SockRef::from(&self.descriptor()).shutdown(Shutdown::Both);
     }

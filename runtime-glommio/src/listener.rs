@@ -7,12 +7,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use glommio::GlommioError;
-use glommio::net::TcpListener;
+use glommio::net::{TcpListener, TcpStream};
 use glommio::timer::Timer;
-use runtime::listen::{PAUSE, prepare};
+use runtime::listen::PAUSE;
 use runtime::running::Phase;
 
-use crate::connection::{self, Tcp, duplicate};
+use crate::connection::{self, Tcp};
 use crate::driver::Core;
 use crate::mesh::Foreign;
 
@@ -49,12 +49,10 @@ pub(crate) async fn accept(core: Rc<Core>, listener: std::net::TcpListener) {
     }
 }
 
-async fn accept_one(listener: &TcpListener) -> io::Result<(std::net::TcpStream, SocketAddr)> {
-    let accepted = listener.accept().await.map_err(io_error)?;
-    // glommio's own stream is bound to this core, so it goes on as a plain one.
-    let stream = duplicate(&accepted)?;
+async fn accept_one(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let stream = listener.accept().await.map_err(io_error)?;
     // A peer that is gone already is nobody's fault and no reason to pause.
-    let gone = |error: io::Error| io::Error::new(io::ErrorKind::ConnectionAborted, error);
+    let gone = |error: GlommioError<()>| io::Error::new(io::ErrorKind::ConnectionAborted, io_error(error));
     let address = stream.peer_addr().map_err(gone)?;
     Ok((stream, address))
 }
@@ -67,23 +65,31 @@ pub(crate) fn io_error(error: GlommioError<()>) -> io::Error {
 }
 
 /// The kernel's spreading goes by a hash: of few connections, all may land on one core.
-fn dispatch(core: &Rc<Core>, stream: std::net::TcpStream, address: SocketAddr) {
-    if let Err(error) = prepare(&stream, &core.hub.common.bounds) {
+fn dispatch(core: &Rc<Core>, stream: TcpStream, address: SocketAddr) {
+    let common = &core.hub.common;
+    let fewest = common.idlest_core(core.index);
+    let stream = Tcp::of(stream);
+    if let Err(error) = stream.prepare(&common.bounds) {
         return tracing::debug!(%error, %address, "a connection was gone before it was served");
     }
-    let common = &core.hub.common;
-    let fewest = common.idlest_core();
-    common.cores[fewest].accepted.add(1);
-    common.cores[fewest].open.add(1);
+    let count = || {
+        common.cores[fewest].accepted.add(1);
+        common.cores[fewest].open.add(1);
+    };
     if fewest == core.index {
-        start(core, stream, address);
-    } else {
-        core.hub.post(fewest, Foreign::Arrival(stream, address));
+        count();
+        return start(core, stream, address);
+    }
+    match stream.leave() {
+        Ok(stream) => {
+            count();
+            core.hub.post(fewest, Foreign::Arrival(stream, address));
+        }
+        Err(error) => tracing::warn!(%error, %address, "can't hand over a connection"),
     }
 }
 
-/// Serves a connection on this core.
-pub(crate) fn start(core: &Rc<Core>, stream: std::net::TcpStream, address: SocketAddr) {
-    let core = Rc::clone(core);
-    glommio::spawn_local(connection::serve(core, Tcp::new(stream), address)).detach();
+/// Serves a connection on this core. The caller has counted it as open.
+pub(crate) fn start(core: &Rc<Core>, stream: Tcp, address: SocketAddr) {
+    glommio::spawn_local(connection::serve(Rc::clone(core), stream, address)).detach();
 }

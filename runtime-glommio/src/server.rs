@@ -22,6 +22,7 @@ use smb_state::config::{Config, Shared};
 use smb_state::event::{Admin, Event};
 use smb_state::ids::ShardId;
 
+use crate::connection::Tcp;
 use crate::driver::Core;
 use crate::listener::{self, io_error};
 use crate::mesh::{Foreign, Hub};
@@ -59,7 +60,7 @@ impl Server {
         config.cores.check()?;
         let places = config.cores.clone();
         let cores = places.count().min(usize::from(config.core.shards.max(1)));
-        let (listeners, addresses) = listen::bind_all(&config.listen, cores)?;
+        let (listeners, addresses) = listen::bind_all(&config.listen, cores, &config.bounds)?;
         let seconds = listeners.iter().flatten().map(std::net::TcpListener::try_clone);
         let seconds = seconds.collect::<io::Result<Vec<_>>>()?;
         let (common, core) = Common::new(config, cores);
@@ -195,7 +196,7 @@ fn on_foreign(core: &Rc<Core>, item: Foreign) {
         }
         Foreign::Arrival(stream, address) => match core.hub.phase() {
             Phase::Killed => core.hub.common.cores[core.index].open.take_one(),
-            Phase::Serving | Phase::Draining => listener::start(core, stream, address),
+            Phase::Serving | Phase::Draining => listener::start(core, Tcp::new(stream), address),
         },
         Foreign::Kill => core.mailboxes.kill_all(),
         Foreign::End => {}

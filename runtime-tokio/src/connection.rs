@@ -19,8 +19,30 @@ use tokio::time::Sleep;
 use crate::driver::{Hub, Work};
 use crate::mailbox::Owned;
 
+/// Serves a connection on this core, which is the thread's own. The caller has counted it as open.
+pub(crate) fn start(hub: &Arc<Hub>, core: usize, stream: TcpStream, address: SocketAddr) {
+    let open = Open { hub: Arc::clone(hub), core };
+    tokio::spawn(async move {
+        let here = Here(Arc::clone(&open.hub));
+        runtime::connection::serve(here, open.core, Tcp(stream), address).await;
+        drop(open);
+    });
+}
+
+/// Counts a connection as open.
+struct Open {
+    hub: Arc<Hub>,
+    core: usize,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.hub.common.cores[self.core].open.take_one();
+    }
+}
+
 /// The server, as a connection sees it.
-pub(crate) struct Here(pub(crate) Arc<Hub>);
+pub(crate) struct Here(Arc<Hub>);
 
 impl Host for Here {
     type Stream = Tcp;
@@ -58,7 +80,7 @@ impl Host for Here {
 }
 
 /// A connection's socket.
-pub(crate) struct Tcp(pub(crate) TcpStream);
+pub(crate) struct Tcp(TcpStream);
 
 impl Stream for Tcp {
     fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {

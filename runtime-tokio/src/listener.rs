@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use runtime::listen::{PAUSE, prepare};
 use runtime::running::Phase;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
+use crate::connection::start;
 use crate::driver::Hub;
 
 /// An accepted connection on its way to the core that will serve it.
@@ -17,6 +18,7 @@ pub(crate) type Arrival = (std::net::TcpStream, SocketAddr);
 /// Accepts until the server stops, and gives each connection to the core that has the fewest.
 pub(crate) async fn accept(
     hub: Arc<Hub>,
+    here: usize,
     listener: std::net::TcpListener,
     cores: Arc<[mpsc::UnboundedSender<Arrival>]>,
 ) {
@@ -31,14 +33,12 @@ pub(crate) async fn accept(
             accepted = listener.accept() => accepted,
             _ = phase.wait_for(|phase| *phase != Phase::Serving) => return,
         };
-        match accepted.and_then(|(stream, address)| {
+        let dispatched = accepted.and_then(|(stream, address)| {
             prepare(&stream, &hub.common.bounds)?;
-            Ok((stream.into_std()?, address))
-        }) {
-            Ok(arrival) => {
-                complained = false;
-                dispatch(&hub, &cores, arrival);
-            }
+            dispatch(&hub, here, &cores, stream, address)
+        });
+        match dispatched {
+            Ok(()) => complained = false,
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 if !std::mem::replace(&mut complained, true) {
@@ -51,11 +51,27 @@ pub(crate) async fn accept(
 }
 
 /// The kernel's spreading goes by a hash: of few connections, all may land on one core.
-fn dispatch(hub: &Hub, cores: &[mpsc::UnboundedSender<Arrival>], arrival: Arrival) {
-    let fewest = hub.common.idlest_core();
-    hub.common.cores[fewest].accepted.add(1);
-    hub.common.cores[fewest].open.add(1);
-    if cores[fewest].send(arrival).is_err() {
-        hub.common.cores[fewest].open.take_one();
+fn dispatch(
+    hub: &Arc<Hub>,
+    here: usize,
+    cores: &[mpsc::UnboundedSender<Arrival>],
+    stream: TcpStream,
+    address: SocketAddr,
+) -> io::Result<()> {
+    let fewest = hub.common.idlest_core(here);
+    let counters = &hub.common.cores[fewest];
+    if fewest == here {
+        counters.accepted.add(1);
+        counters.open.add(1);
+        start(hub, here, stream, address);
+        return Ok(());
     }
+    // Another core has a reactor of its own.
+    let stream = stream.into_std()?;
+    counters.accepted.add(1);
+    counters.open.add(1);
+    if cores[fewest].send((stream, address)).is_err() {
+        counters.open.take_one();
+    }
+    Ok(())
 }

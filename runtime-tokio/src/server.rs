@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 
-use crate::connection::{Here, Tcp};
+use crate::connection::start;
 use crate::driver::{Hub, Work};
 use crate::listener::{self, Arrival};
 use crate::mailbox::Mailboxes;
@@ -38,7 +38,7 @@ impl Server {
         config.cores.check()?;
         let places = config.cores.clone();
         let cores = places.count();
-        let (listeners, addresses) = listen::bind_all(&config.listen, cores)?;
+        let (listeners, addresses) = listen::bind_all(&config.listen, cores, &config.bounds)?;
         let runtimes: Vec<Runtime> = (0..cores)
             .map(|_| Builder::new_current_thread().enable_io().enable_time().build())
             .collect::<io::Result<_>>()?;
@@ -103,7 +103,8 @@ struct Core {
 impl Core {
     async fn run(mut self) {
         for listener in self.listeners.drain(..) {
-            tokio::spawn(listener::accept(Arc::clone(&self.hub), listener, Arc::clone(&self.senders)));
+            let (hub, senders) = (Arc::clone(&self.hub), Arc::clone(&self.senders));
+            tokio::spawn(listener::accept(hub, self.index, listener, senders));
         }
         for shard in (self.index..self.hub.shards.len()).step_by(self.hub.common.cores.len()) {
             tokio::spawn(timers::run(
@@ -114,33 +115,17 @@ impl Core {
         let mut phase = self.hub.phase.subscribe();
         loop {
             tokio::select! {
-                Some((stream, address)) = self.arrivals.recv() => {
-                    let open = Open { hub: Arc::clone(&self.hub), core: self.index };
-                    match TcpStream::from_std(stream) {
-                        Ok(stream) => drop(tokio::spawn(async move {
-                            let here = Here(Arc::clone(&open.hub));
-                            runtime::connection::serve(here, open.core, Tcp(stream), address).await;
-                            drop(open);
-                        })),
-                        Err(error) => tracing::warn!(%error, "can't serve a connection"),
+                Some((stream, address)) = self.arrivals.recv() => match TcpStream::from_std(stream) {
+                    Ok(stream) => start(&self.hub, self.index, stream, address),
+                    Err(error) => {
+                        self.hub.common.cores[self.index].open.take_one();
+                        tracing::warn!(%error, "can't serve a connection");
                     }
-                }
+                },
                 // Connections that are still there are dropped with the runtime and tell the core so.
                 _ = phase.wait_for(|phase| *phase == Phase::Killed) => return,
             }
         }
-    }
-}
-
-/// Counts a connection as open.
-struct Open {
-    hub: Arc<Hub>,
-    core: usize,
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.hub.common.cores[self.core].open.take_one();
     }
 }
 

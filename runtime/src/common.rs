@@ -110,10 +110,10 @@ impl Common {
         leftovers
     }
 
-    /// The core with the fewest connections.
+    /// The core with the fewest connections; `here`, if it has no more than any other.
     #[must_use]
-    pub fn idlest_core(&self) -> usize {
-        (0..self.cores.len()).min_by_key(|core| self.cores[*core].open.get()).unwrap_or(0)
+    pub fn idlest_core(&self, here: usize) -> usize {
+        (0..self.cores.len()).min_by_key(|core| (self.cores[*core].open.get(), *core != here)).unwrap_or(here)
     }
 
     /// Gives up an output that nobody will send.

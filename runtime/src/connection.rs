@@ -278,7 +278,9 @@ impl<H: Host> Connection<H> {
             if self.mail.kill {
                 return Poll::Ready(Ending::Killed);
             }
-            if let Poll::Ready(result) = self.poll_write(context) {
+            if !self.gathers(budget)
+                && let Poll::Ready(result) = self.poll_write(context)
+            {
                 match result {
                     Err(ending) => return Poll::Ready(ending),
                     Ok(()) if self.closing => return Poll::Ready(Ending::Core),
@@ -343,6 +345,17 @@ impl<H: Host> Connection<H> {
             }
             self.host.run(self.mail.work.drain(..));
         }
+    }
+
+    /// Whether what is there to be sent waits for the answers to requests that are here already: one call sends all. What a
+    /// request waits for in between is other threads' turns, never a client.
+    fn gathers(&self, budget: usize) -> bool {
+        budget > 0
+            && !self.unread.is_empty()
+            && !self.deaf
+            && !self.closing
+            && self.stalled.is_none()
+            && self.unsent.bytes <= WRITE_EARLY
     }
 
     /// Sends what is there to be sent. Ready when all of it is out.
