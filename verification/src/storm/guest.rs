@@ -148,7 +148,9 @@ struct Worker<'a> {
     root: PathBuf,
     /// One of a mount's workers at a time has the counters' file open. A kernel that is told of a lease's break while it opens
     /// the file once more forgets to send the locks that it kept to itself under the lease (seen with 6.1: the second answer
-    /// to CREATE ends its caching of locks, and only then the break is worked on, which finds none to send).
+    /// to CREATE ends its caching of locks, and only then the break is worked on, which finds none to send). A file that was
+    /// closed counts: the kernel has it open for a second more (closetimeo), and gives that open to whoever opens it in the
+    /// same way. So all of them open the counters alike.
     counters: &'a Mutex<()>,
     number: usize,
     workers: usize,
@@ -403,10 +405,7 @@ impl Worker<'_> {
         }
         let add = || -> io::Result<String> {
             let _alone = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
-            // Past the cache, whose end nobody waits for: what was read before the lock was granted may be old.
-            let direct = rustix::fs::OFlags::DIRECT.bits().cast_signed();
-            let path = self.root.join("cells");
-            let file = OpenOptions::new().read(true).write(true).custom_flags(direct).open(path)?;
+            let file = self.open_cells()?;
             let step = |what: &str, result: io::Result<()>| {
                 result.inspect_err(|error| println!("{DIAGNOSTIC}adding, {what}: {error}"))
             };
@@ -424,19 +423,30 @@ impl Worker<'_> {
         self.end(ended)
     }
 
+    /// Opens the counters past the cache, whose end nobody waits for: what was read before the lock was granted may be old.
+    fn open_cells(&self) -> io::Result<File> {
+        let direct = rustix::fs::OFlags::DIRECT.bits().cast_signed();
+        OpenOptions::new().read(true).write(true).custom_flags(direct).open(self.root.join("cells"))
+    }
+
     fn look(&mut self, counter: &str) -> Result<Result<(), Stop>> {
         if self.begin(&format!("look {counter}"))?.is_none() {
             return Ok(Err(Stop));
         }
         let look = || -> io::Result<String> {
             let _alone = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
-            let (name, offset) = match counter.parse::<u64>() {
-                Ok(number) => ("cells", number * SLOT_SIZE as u64),
-                Err(_) => (SOLE, 0),
-            };
             let mut bytes = [0; SLOT_SIZE];
-            File::open(self.root.join(name))?.read_exact_at(&mut bytes, offset)?;
-            Ok(format!("cached {}", number_in(&bytes)?))
+            let how = match counter.parse::<u64>() {
+                Ok(number) => {
+                    self.open_cells()?.read_exact_at(&mut bytes, number * SLOT_SIZE as u64)?;
+                    "direct"
+                }
+                Err(_) => {
+                    File::open(self.root.join(SOLE))?.read_exact_at(&mut bytes, 0)?;
+                    "cached"
+                }
+            };
+            Ok(format!("{how} {}", number_in(&bytes)?))
         };
         let ended = look().into();
         self.end(ended)
