@@ -440,3 +440,81 @@ fn passes_the_suite_on_tmpfs() {
         driver
     });
 }
+
+/// Files are opened by name where that leads to what was resolved, and never to what stands there instead.
+#[test]
+fn an_open_is_of_what_was_resolved() {
+    let root = tempfile::tempdir().unwrap();
+    let (driver, client) = volume(root.path());
+    let path = |name: &str| root.path().join(name);
+    for (round, write) in [(0, false), (1, true), (2, false), (3, true)] {
+        fs::write(path("f"), "original").unwrap();
+        let object = client.find("F");
+        fs::rename(path("f"), path("moved")).unwrap();
+        match round {
+            0 | 1 => fs::write(path("f"), "another").unwrap(),
+            // Opening it would wait for somebody at its other end.
+            _ => {
+                let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+                let (cwd, fifo) = (rustix::fs::CWD, rustix::fs::FileType::Fifo);
+                rustix::fs::mknodat(cwd, path("f"), fifo, mode, 0).unwrap();
+            }
+        }
+        assert_eq!(client.open(object.handle, true, write).map(|attributes| attributes.end_of_file), Ok(8));
+        assert_eq!(client.read(object.handle, 0, 10).as_deref(), Ok(&b"original"[..]));
+        if write {
+            assert_eq!(client.write(object.handle, 0, b"O"), Ok(1));
+            assert_eq!(fs::read(path("moved")).unwrap(), b"Original");
+        }
+        client.close(object.handle);
+        fs::remove_file(path("f")).unwrap();
+        fs::remove_file(path("moved")).unwrap();
+    }
+    assert_eq!(driver.handles_open(), 0);
+}
+
+/// Directories that paths led through are pinned, and the next path through their name is followed anew all the same.
+#[test]
+fn a_directory_of_the_same_name_is_another() {
+    let root = tempfile::tempdir().unwrap();
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("f"), "outside").unwrap();
+    let (_, client) = volume(root.path());
+    let path = |name: &str| root.path().join(name);
+    let make = |content: &str| {
+        fs::create_dir_all(path("a/b")).unwrap();
+        fs::write(path("a/b/f"), content).unwrap();
+    };
+    let read = |name: &str| {
+        let object = client.find(name);
+        let data = client.read(object.handle, 0, 10);
+        client.close(object.handle);
+        data.map(|data| String::from_utf8(data).unwrap())
+    };
+    make("first");
+    for _ in 0..3 {
+        assert_eq!(read("a\\b\\f"), Ok("first".into()));
+    }
+    fs::rename(path("a"), path("old")).unwrap();
+    assert_eq!(client.resolve("a\\b\\f"), Ok(Resolved::NoPath));
+    make("second");
+    assert_eq!((read("a\\b\\f"), read("old\\b\\f")), (Ok("second".into()), Ok("first".into())));
+    // The directory above stays, the lower one is another; then it is a link to the outside, and then to the inside.
+    fs::rename(path("a/b"), path("a/c")).unwrap();
+    make("third");
+    assert_eq!((read("a\\b\\f"), read("a\\c\\f")), (Ok("third".into()), Ok("second".into())));
+    fs::rename(path("a/b"), path("a/d")).unwrap();
+    symlink(outside.path(), path("a/b")).unwrap();
+    assert_eq!(client.resolve("a\\b\\f"), Err(NtStatus::ACCESS_DENIED));
+    fs::remove_file(path("a/b")).unwrap();
+    symlink("d", path("a/b")).unwrap();
+    assert_eq!(read("a\\b\\f"), Ok("third".into()));
+    // More directories than are kept.
+    for number in 0..300 {
+        fs::create_dir(path(&format!("many{number}"))).unwrap();
+        fs::write(path(&format!("many{number}/f")), number.to_string()).unwrap();
+    }
+    for number in (0..300).chain(0..300) {
+        assert_eq!(read(&format!("many{number}\\f")), Ok(number.to_string()));
+    }
+}

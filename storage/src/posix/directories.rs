@@ -16,7 +16,7 @@ use super::handle::{Inode, InodeKey, Stat};
 use crate::handles::lock;
 
 /// Directories that are kept.
-const COUNT_MAX: usize = 256;
+const COUNT_MAX: usize = 64;
 /// Deeper ones are found faster by the kernel in one go.
 const DEPTH_MAX: usize = 4;
 

@@ -154,6 +154,7 @@ pub(super) struct Inode {
     /// Keeps the inode and its number; opened with `O_PATH`, or for reading and writing if this driver made the file.
     pin: OwnedFd,
     pin_has_data: bool,
+    is_regular: bool,
     /// Leads to the inode whatever becomes of its names.
     path: CString,
     reader: OnceLock<OwnedFd>,
@@ -181,6 +182,7 @@ impl Inode {
             path: CString::new(path).unwrap_or_default(),
             pin,
             pin_has_data,
+            is_regular: stat.file_type == FileType::RegularFile,
             reader: OnceLock::new(),
             writer: OnceLock::new(),
             kept: OnceLock::new(),
@@ -263,6 +265,23 @@ impl Inode {
         }
         let fd = self.reopen(OFlags::RDONLY)?;
         Ok(self.reader.get_or_init(|| fd).as_fd())
+    }
+
+    /// Opens a regular file for data by its name in a directory, which is shorter than the path, if it has not been opened so
+    /// and the name stands for it. Tells how the file is then.
+    pub(super) fn open_by_name(&self, directory: &Inode, name: &CStr, writing: bool) -> Option<Stat> {
+        let is_open =
+            if writing { self.pin_has_data || self.writer.get().is_some() } else { self.data_fd().is_some() };
+        if is_open || !self.is_regular {
+            return None;
+        }
+        // What replaced the file a moment ago may be anything: it is not to be waited for, nor to become our terminal.
+        let mode = if writing { OFlags::RDWR } else { OFlags::RDONLY };
+        let flags = mode | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let fd = openat(directory.fd(), name, flags, Mode::empty()).ok()?;
+        let stat = Stat::of_fd(&fd).ok().filter(|stat| stat.key == self.key)?;
+        let _ = if writing { self.writer.set(fd) } else { self.reader.set(fd) };
+        Some(stat)
     }
 
     /// A descriptor for reading and writing.

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, Weak};
 
 use rustix::fs::fstatfs;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, read};
 
 use super::handle::Inode;
 use crate::handles::lock;
@@ -22,6 +22,12 @@ use crate::handles::lock;
 const DIRECTORIES_MAX: usize = 64;
 /// Changes that are kept for one directory while nobody looks a name up in it.
 const CHANGES_MAX: usize = 16_384;
+
+const BUFFER: usize = 8192;
+/// Bytes of an event before its name.
+const EVENT_HEAD: usize = 16;
+/// Longest event: where there was room for one more, there was no more.
+const EVENT_MAX: usize = EVENT_HEAD + 256;
 
 const EVENTS: WatchFlags =
     WatchFlags::CREATE.union(WatchFlags::DELETE).union(WatchFlags::MOVE).union(WatchFlags::ONLYDIR);
@@ -146,16 +152,33 @@ impl State {
     /// Hands what is queued to the directories that it is about.
     fn read(&mut self) {
         let Some(queue) = &self.queue else { return };
-        let mut buffer = [MaybeUninit::uninit(); 8192];
-        let mut reader = inotify::Reader::new(queue, &mut buffer);
+        let mut buffer = [MaybeUninit::uninit(); BUFFER];
         loop {
-            match reader.next() {
-                Ok(event) => tell(&mut self.directories, event.wd(), event.events(), event.file_name()),
+            match read(queue, &mut buffer[..]) {
+                Ok((events, rest)) => {
+                    let is_last = rest.len() >= EVENT_MAX;
+                    tell_all(&mut self.directories, events);
+                    if is_last {
+                        return;
+                    }
+                }
                 Err(Errno::INTR) => {}
                 Err(Errno::WOULDBLOCK) => return,
                 Err(_) => return lose_all(&self.directories),
             }
         }
+    }
+}
+
+/// Events as the kernel gives them (inotify(7)): directory, what happened, a cookie, length of the name, name with zero bytes.
+fn tell_all(directories: &mut HashMap<i32, Weak<News>>, mut events: &[u8]) {
+    while let Some((head, rest)) = events.split_first_chunk::<EVENT_HEAD>() {
+        let [number, happened, _, length] =
+            [0, 4, 8, 12].map(|at| u32::from_ne_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]));
+        let Some((name, rest)) = rest.split_at_checked(length as usize) else { return lose_all(directories) };
+        let name = CStr::from_bytes_until_nul(name).ok();
+        tell(directories, number.cast_signed(), ReadFlags::from_bits_retain(happened), name);
+        events = rest;
     }
 }
 

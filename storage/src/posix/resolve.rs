@@ -317,7 +317,13 @@ impl Volume {
     }
 
     pub(super) fn open(&self, node: &Node, intent: Intent) -> Outcome<StorageReply<smb_proto::Payload>> {
-        let stat = node.inode.stat()?;
+        if intent.write {
+            self.check_writable()?;
+        }
+        let stat = match self.open_data(node, intent) {
+            Some(stat) => stat,
+            None => node.inode.stat()?,
+        };
         let is_stale = {
             let link = lock(&node.link.state);
             let has_others = stat.links > 1 && !node.inode.is_directory();
@@ -325,9 +331,6 @@ impl Volume {
         };
         if is_stale || node.stream.as_ref().is_some_and(|stream| lock(&stream.state).orphan.is_some()) {
             return Err(Fault::Stale);
-        }
-        if intent.write {
-            self.check_writable()?;
         }
         if !node.inode.is_directory() {
             match stat.file_type {
@@ -343,6 +346,21 @@ impl Volume {
         }
         let record = self.record_of(&node.inode, &stat)?;
         Ok(StorageReply::Attributes(self.attributes_from(node, &stat, &record)?))
+    }
+}
+
+impl Volume {
+    /// Opens a file for data by the name that leads to it, if that is what the handle is opened for.
+    fn open_data(&self, node: &Node, intent: Intent) -> Option<Stat> {
+        if !intent.read && !intent.write {
+            return None;
+        }
+        let (parent, name) = {
+            let link = lock(&node.link.state);
+            let is_own = !link.is_root() && !link.gone && link.entry == node.inode.key;
+            is_own.then(|| (Arc::clone(&link.parent), link.name.clone()))?
+        };
+        node.inode.open_by_name(&parent, &name, intent.write)
     }
 }
 
