@@ -26,6 +26,8 @@ use socket2::SockRef;
 use crate::driver::Core;
 use crate::mailbox::Owned;
 
+/// A pause that is over as soon as glommio gets to look at timers, and not yet when it is begun.
+const BREATH: Duration = Duration::from_micros(2);
 const RECEIVE: i32 = RecvFlags::DONTWAIT.bits() as i32;
 /// A peer that is gone is an error, not a signal.
 const SEND: i32 = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL).bits() as i32;
@@ -74,6 +76,19 @@ impl Host for Here {
 
     fn sleep(&self, duration: Duration) -> Sleep {
         Sleep(Timer::new(duration))
+    }
+
+    /// As long as a task is ready to run, glommio does not look at sockets for a long time (`LOOK_AFTER`). It looks at them
+    /// before it looks at timers.
+    fn after_others(&self, context: &mut Context<'_>) -> Option<Pin<Box<Sleep>>> {
+        let mut pause = Box::pin(self.sleep(BREATH));
+        match pause.as_mut().poll(context) {
+            Poll::Pending => Some(pause),
+            Poll::Ready(()) => {
+                context.waker().wake_by_ref();
+                None
+            }
+        }
     }
 
     fn open_mailbox(&self, connection: ConnectionId, peer: SocketAddr) -> Owned {

@@ -61,6 +61,14 @@ impl Host for Here {
         tokio::time::sleep(duration)
     }
 
+    /// What yields is woken after the driver was polled; what wakes itself, only after many other tasks.
+    fn after_others(&self, context: &mut Context<'_>) -> Option<Pin<Box<Sleep>>> {
+        if pin!(tokio::task::yield_now()).poll(context).is_ready() {
+            context.waker().wake_by_ref();
+        }
+        None
+    }
+
     fn open_mailbox(&self, connection: ConnectionId, peer: SocketAddr) -> Owned {
         self.0.mailboxes.open(connection, peer)
     }

@@ -90,7 +90,7 @@ pub struct Bounds {
     /// Bytes that all connections together may hold of unfinished frames before they are authenticated. A connection
     /// that would need more is closed.
     pub unauthenticated_bytes_max: usize,
-    /// Frames of one connection before the others get their turn.
+    /// Frames of one connection before the others get their turn; large ones, and those that move much, count as several.
     pub frames_per_turn: usize,
     /// How long a peer may take nothing of what is sent to it.
     pub write_timeout: Duration,

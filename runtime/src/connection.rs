@@ -36,8 +36,15 @@ const LARGE: usize = 32 << 10;
 const DIRECT: usize = 16 << 10;
 /// A peer that sent this much at once is not one that sends in small pieces.
 const BULK: usize = 64 << 10;
-/// Bytes of a frame for which a turn is as much shorter as for another frame.
-const FRAME_SHARE: usize = 64 << 10;
+/// Bytes that are received, handled, answered or sent for which a turn is as much shorter as for another frame: to move them
+/// takes about as long as a small request. A turn is so short that a small request of somebody else, which waits for one of
+/// a peer that streams, hardly takes longer for it.
+const FRAME_SHARE: usize = 8 << 10;
+/// A turn is so many times as long when nobody else asked for anything lately: to look whether somebody does costs a few
+/// percent of what a stream costs.
+const ALONE: usize = 8;
+/// Turns for which somebody who asked for something counts as still there.
+const CROWDED: u8 = u8::MAX;
 /// Unsent bytes that are written before more frames are handled.
 const WRITE_EARLY: usize = 512 << 10;
 /// Unsent memory at which a connection that isn't authenticated is no longer read from.
@@ -68,6 +75,10 @@ pub trait Host {
 
     /// A pause from now on.
     fn sleep(&self, duration: Duration) -> Self::Sleep;
+
+    /// Wakes the task again when the others that are ready had their turn and the sockets were looked at. What is returned has
+    /// to be kept until then.
+    fn after_others(&self, context: &mut Context<'_>) -> Option<Pin<Box<Self::Sleep>>>;
 
     /// A new connection's mailbox.
     fn open_mailbox(&self, connection: ConnectionId, peer: SocketAddr) -> Self::Mailbox;
@@ -230,6 +241,12 @@ struct Connection<H: Host> {
     /// The core wants the connection closed when everything is sent.
     closing: bool,
     stalled: Option<Pin<Box<H::Sleep>>>,
+    /// Turns that are still short because of what others asked for.
+    crowded: u8,
+    /// Requests of the whole core when the last turn ended.
+    requests_seen: u64,
+    /// What wakes the task after a turn that was over before there was nothing to do.
+    others_first: Option<Pin<Box<H::Sleep>>>,
     /// This connection's part of [`Common::unauthenticated_bytes`].
     charged: usize,
 }
@@ -262,6 +279,9 @@ impl<H: Host> Connection<H> {
             deaf: false,
             closing: false,
             stalled: None,
+            crowded: 0,
+            requests_seen: 0,
+            others_first: None,
             charged: 0,
         }
     }
@@ -270,16 +290,35 @@ impl<H: Host> Connection<H> {
         self.host.common()
     }
 
+    /// Takes a turn.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Ending> {
+        self.crowded = match self.requests_of_core() == self.requests_seen {
+            true => self.crowded.saturating_sub(1),
+            false => CROWDED,
+        };
+        let ending = self.poll_turn(context);
+        self.requests_seen = self.requests_of_core();
+        ending
+    }
+
+    fn requests_of_core(&self) -> u64 {
+        self.common().cores[self.core].requests.get()
+    }
+
+    fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<Ending> {
         let mut budget = self.common().bounds.frames_per_turn.max(1);
+        if self.crowded == 0 {
+            budget = budget.saturating_mul(ALONE);
+        }
         self.received = 0;
+        self.others_first = None;
         loop {
             self.empty_mailbox(context);
             if self.mail.kill {
                 return Poll::Ready(Ending::Killed);
             }
             if !self.gathers(budget)
-                && let Poll::Ready(result) = self.poll_write(context)
+                && let Poll::Ready(result) = self.poll_write(context, &mut budget)
             {
                 match result {
                     Err(ending) => return Poll::Ready(ending),
@@ -287,11 +326,11 @@ impl<H: Host> Connection<H> {
                     Ok(()) => {}
                 }
             }
-            if self.deaf || self.unsent.held() > self.unsent_max() {
+            if budget == 0 {
+                self.others_first = self.host.after_others(context);
                 break;
             }
-            if budget == 0 {
-                context.waker().wake_by_ref();
+            if self.deaf || self.unsent.held() > self.unsent_max() {
                 break;
             }
             if self.unsettled {
@@ -356,18 +395,22 @@ impl<H: Host> Connection<H> {
             && !self.closing
             && self.stalled.is_none()
             && self.unsent.bytes <= WRITE_EARLY
+            && self.unsent.held() <= self.unsent_max()
     }
 
-    /// Sends what is there to be sent. Ready when all of it is out.
-    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Ending>> {
+    /// Sends what is there to be sent, as far as the turn allows. Ready when all of it is out.
+    fn poll_write(&mut self, context: &mut Context<'_>, budget: &mut usize) -> Poll<Result<(), Ending>> {
         let before = self.unsent.bytes;
-        let result = self.unsent.poll_write(&mut self.stream, context);
+        let limit = budget.saturating_mul(FRAME_SHARE);
+        let result = self.unsent.poll_write(&mut self.stream, limit, context);
         let sent = before - self.unsent.bytes;
+        *budget = budget.saturating_sub(sent / FRAME_SHARE);
         self.common().cores[self.core].sent.add(sent);
         match result {
             Poll::Ready(Ok(())) => {
                 self.stalled = None;
-                return Poll::Ready(Ok(()));
+                // What the turn did not allow is sent in the next one.
+                return if self.unsent.bytes == 0 { Poll::Ready(Ok(())) } else { Poll::Pending };
             }
             Poll::Ready(Err(error)) => return Poll::Ready(Err(Ending::Transport(error))),
             Poll::Pending => {}
@@ -393,17 +436,20 @@ impl<H: Host> Connection<H> {
             self.unread = unread;
             return Poll::Ready(Ok(()));
         }
+        if let Some(frame) = self.framer.complete() {
+            self.on_frame(frame, budget);
+            return Poll::Ready(Ok(()));
+        }
         if let Some((frame, missing)) = self.framer.direct(DIRECT) {
-            let length = match ready!(self.stream.poll_extend(context, frame, missing)) {
+            let limit = missing.min(budget.saturating_mul(FRAME_SHARE));
+            let length = match ready!(self.stream.poll_extend(context, frame, limit)) {
                 Ok(0) => return Poll::Ready(Err(Ending::Peer)),
                 Ok(length) => length,
                 Err(error) => return Poll::Ready(Err(Ending::Transport(error))),
             };
             self.common().cores[self.core].received.add(length);
             self.received += length;
-            if let Some(frame) = self.framer.complete() {
-                self.on_frame(frame, budget);
-            }
+            *budget = budget.saturating_sub(length / FRAME_SHARE);
             return Poll::Ready(Ok(()));
         }
         SCRATCH_BUFFER.with_borrow_mut(|scratch| {
@@ -463,7 +509,8 @@ impl<H: Host> Connection<H> {
     }
 
     fn on_frame(&mut self, frame: BytesMut, budget: &mut usize) {
-        *budget = budget.saturating_sub(1 + frame.len() / FRAME_SHARE);
+        let moved = frame.len() / FRAME_SHARE;
+        let unsent = self.unsent.bytes;
         self.large = frame.len() >= LARGE;
         let (event, changes) = match self.endpoint.receive(frame, &self.host.common().buffers) {
             Ok(chain) => {
@@ -477,6 +524,8 @@ impl<H: Host> Connection<H> {
             }
         };
         self.step(event);
+        let answered = self.unsent.bytes.saturating_sub(unsent) / FRAME_SHARE;
+        *budget = budget.saturating_sub(1 + moved + answered);
         // The turn ends with another look that leaves a real waker.
         let context = Context::from_waker(std::task::Waker::noop());
         self.unsettled = changes && self.host.poll_settled(&self.mailbox, &context).is_pending();
@@ -548,24 +597,46 @@ impl Unsent {
         }
     }
 
-    fn poll_write(&mut self, stream: &mut impl Stream, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.bytes > 0 {
+    /// Sends `limit` bytes at most. Ready when they are out, or everything is.
+    fn poll_write(
+        &mut self,
+        stream: &mut impl Stream,
+        mut limit: usize,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        while self.bytes > 0 && limit > 0 {
             let mut slices = [IoSlice::new(&[]); SLICES];
-            let count = self.frames.len().min(SLICES);
-            for (slice, frame) in slices.iter_mut().zip(&self.frames) {
-                *slice = IoSlice::new(frame);
-            }
+            let count = self.fill(&mut slices, limit);
             let length = ready!(stream.poll_write(context, &slices[..count]))?;
             if length == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.sent(length);
+            limit -= length;
+        }
+        if self.bytes > 0 {
+            return Poll::Ready(Ok(()));
         }
         self.frames.clear();
         if self.frames.capacity() > SLICES {
             self.frames = VecDeque::new();
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Makes slices of the first `limit` bytes and returns how many.
+    fn fill<'a>(&'a self, slices: &mut [IoSlice<'a>], mut limit: usize) -> usize {
+        let mut count = 0;
+        for (slice, frame) in slices.iter_mut().zip(&self.frames) {
+            if limit == 0 {
+                break;
+            }
+            let part = frame.len().min(limit);
+            *slice = IoSlice::new(&frame[..part]);
+            limit -= part;
+            count += 1;
+        }
+        count
     }
 
     fn sent(&mut self, mut length: usize) {
@@ -602,6 +673,58 @@ mod tests {
                 sent += length;
             }
             assert!(unsent.frames.is_empty());
+        }
+    }
+
+    /// A stream that takes a part of what it is offered at a time.
+    struct Taker {
+        most: usize,
+        taken: Vec<u8>,
+    }
+
+    impl Stream for Taker {
+        fn poll_read(&mut self, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn poll_extend(
+            &mut self,
+            _: &mut Context<'_>,
+            _: &mut BytesMut,
+            _: usize,
+        ) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn poll_write(&mut self, _: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+            let offered: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+            let part = offered.len().min(self.most);
+            self.taken.extend_from_slice(&offered[..part]);
+            Poll::Ready(Ok(part))
+        }
+
+        fn acknowledge(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_turn_sends_what_it_may_and_the_next_one_goes_on() {
+        let text = b"one two three four five six seven eight";
+        for most in [1, 3, 7, 100] {
+            for limit in 1..=text.len() + 1 {
+                let mut unsent = Unsent::default();
+                unsent.extend(text.chunks(4).map(Bytes::copy_from_slice));
+                let mut stream = Taker { most, taken: Vec::new() };
+                for turn in 1..=text.len().div_ceil(limit) {
+                    let context = &mut Context::from_waker(std::task::Waker::noop());
+                    assert!(unsent.poll_write(&mut stream, limit, context).is_ready());
+                    let expected = &text[..text.len().min(turn * limit)];
+                    assert_eq!(stream.taken, expected, "in turn {turn} of {limit} bytes");
+                    assert_eq!(unsent.bytes, text.len() - expected.len());
+                }
+                assert!(unsent.frames.is_empty());
+            }
         }
     }
 
