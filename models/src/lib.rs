@@ -12,6 +12,7 @@ pub mod harness;
 pub mod leases;
 pub mod locks;
 pub mod notify;
+pub mod persistent;
 pub mod session;
 pub mod two_shards;
 
@@ -23,6 +24,7 @@ pub const MODELS: &[Entry] = &[
     leases::ENTRY,
     locks::ENTRY,
     notify::ENTRY,
+    persistent::ENTRY,
     session::ENTRY,
     two_shards::ENTRY,
 ];

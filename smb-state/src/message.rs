@@ -408,8 +408,6 @@ pub struct Terms {
     pub encryption: bool,
     /// Connection.ServerCapabilities includes SMB2_GLOBAL_CAP_MULTI_CHANNEL.
     pub multi_channel: bool,
-    /// Connection.ServerCapabilities includes SMB2_GLOBAL_CAP_PERSISTENT_HANDLES.
-    pub persistent_handles: bool,
 }
 
 /// A request on its way to a session.

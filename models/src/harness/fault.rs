@@ -79,6 +79,10 @@ pub enum Fault {
     SkipPreserve,
     /// A client's machine of another shard is not asked whether it knows a CreateGuid.
     SkipBeginCreate,
+    /// The store says that a record is durable before it is.
+    AnswerBeforeDurable,
+    /// The store is empty after a crash.
+    LoseRecords,
 }
 
 impl Fault {
@@ -123,6 +127,8 @@ impl Fault {
             Self::ReclaimAnyway => "reclaim-anyway",
             Self::SkipPreserve => "skip-preserve",
             Self::SkipBeginCreate => "skip-begin-create",
+            Self::AnswerBeforeDurable => "answer-before-durable",
+            Self::LoseRecords => "lose-records",
         }
     }
 }

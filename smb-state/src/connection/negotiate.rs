@@ -290,13 +290,7 @@ fn settle(
     }
     let io_size_max = if multi_credit { config.limits.io_size_max } else { SMALL_IO_SIZE };
     Negotiated {
-        terms: Terms {
-            dialect,
-            io_size_max,
-            encryption: cipher.is_some(),
-            multi_channel,
-            persistent_handles,
-        },
+        terms: Terms { dialect, io_size_max, encryption: cipher.is_some(), multi_channel },
         client_guid: if dialect == Dialect::SMB_2_0_2 { [0; 16] } else { request.client_guid },
         client_capabilities: request.capabilities,
         client_security_mode: request.security_mode,

@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use smb_proto::access::AccessMask;
-use smb_proto::command::negotiate::Dialect;
+use smb_proto::command::negotiate::{Capabilities, Dialect};
 use smb_proto::{NtStatus, header::CommandCode};
 
 use crate::action::{Action, Audit};
@@ -49,6 +49,8 @@ pub struct Session {
     pub(crate) terms: Terms,
     /// The rest of that.
     pub(crate) common: bind::Common,
+    /// Connection.ServerCapabilities includes SMB2_GLOBAL_CAP_PERSISTENT_HANDLES.
+    pub(crate) persistent_handles: bool,
     /// The client, where its dialect counts (3.3.5.5.3).
     pub(crate) client: Option<[u8; 16]>,
     /// It was counted by the client's machine.
@@ -148,6 +150,7 @@ impl Session {
             next_channel: 0,
             binds: BTreeMap::new(),
             terms,
+            persistent_handles: negotiated.server_capabilities.contains(Capabilities::PERSISTENT_HANDLES),
             common: bind::Common::of(negotiated),
             client: counts.then_some(negotiated.client_guid),
             joined: false,

@@ -121,9 +121,7 @@ impl Shard {
                 encrypted: share.encrypted,
                 access_based: share.access_based,
                 maximal_access,
-                continuous_availability: share
-                    .continuous_availability
-                    .filter(|_| session.terms.persistent_handles),
+                continuous_availability: share.continuous_availability.filter(|_| session.persistent_handles),
                 ending: Vec::new(),
                 revoked: false,
             },

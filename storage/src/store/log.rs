@@ -137,8 +137,11 @@ impl Drop for LogStore {
     fn drop(&mut self) {
         self.shared.lock().closed = true;
         self.shared.arrived.notify_one();
+        // Whoever is told last may drop the store, on the flusher's own thread.
+        let here = std::thread::current().id();
+        let flusher = self.flusher.take().filter(|flusher| flusher.thread().id() != here);
         // A flusher that panicked has dropped its changes, which told whoever waited.
-        let _ = self.flusher.take().map(JoinHandle::join);
+        let _ = flusher.map(JoinHandle::join);
     }
 }
 

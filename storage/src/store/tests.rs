@@ -327,3 +327,20 @@ fn what_does_not_fit_is_refused_and_a_panic_stays_alone() {
     drop(store);
     assert_eq!(contents(directory.path()).len(), 2);
 }
+
+#[test]
+fn whoever_is_told_last_may_drop_the_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = std::sync::Arc::new(LogStore::open(directory.path(), SMALL).unwrap());
+    let (sender, receiver) = channel();
+    let (kept, gone) = (std::sync::Arc::clone(&store), channel());
+    let done = Done::new(move |outcome| {
+        gone.1.recv().unwrap();
+        drop(kept);
+        sender.send(outcome.is_ok()).unwrap();
+    });
+    store.change(put(1, b"one"), done);
+    drop(store);
+    gone.0.send(()).unwrap();
+    assert!(receiver.recv().unwrap());
+}

@@ -45,15 +45,12 @@ impl Shard {
         durable: bool,
         turn: &mut Turn<'_>,
     ) {
-        match std::mem::replace(&mut creating.stage, Stage::Resolving) {
-            Stage::Recording { object } if durable => {
-                creating.recorded = true;
-                self.complete_create(creating, object, turn);
-            }
-            stage => {
-                creating.stage = stage;
-                self.fail_create(creating, NtStatus::UNEXPECTED_IO_ERROR, turn);
-            }
+        if !durable {
+            return self.fail_create(creating, NtStatus::UNEXPECTED_IO_ERROR, turn);
+        }
+        if let Stage::Recording { object } = std::mem::replace(&mut creating.stage, Stage::Resolving) {
+            creating.recorded = true;
+            self.complete_create(creating, object, turn);
         }
     }
 }

@@ -76,10 +76,6 @@ impl Shard {
     }
 
     /// Storage answered.
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "whatever else it answers, the open can't be restored"
-    )]
     pub(crate) fn on_restoring(
         &mut self,
         mut restoring: Box<Restoring>,

@@ -577,3 +577,113 @@ fn a_file_is_known_again_by_the_creation_time_that_its_client_gave_it() {
     assert_eq!(world.store.0[0].generation, FileTime(4242));
     world.end(&[party]);
 }
+
+/// A scenario that crashes after so many answers of storage and store, and what its client knows then.
+struct Crash {
+    world: Durable,
+    /// Answers that are left.
+    left: usize,
+    /// The store says that a change is durable before it is.
+    lies: bool,
+    file_id: Option<FileId>,
+    locks: Vec<u64>,
+    closed: bool,
+    /// What was sent and not answered.
+    under_way: Option<&'static str>,
+}
+
+impl Crash {
+    /// Sends a request and lets it go as far as it comes. Returns whether it was answered with success.
+    fn ask(&mut self, party: &mut Party, what: &'static str, command: Command) -> Option<Actions> {
+        self.under_way = Some(what);
+        let mut seen = self.world.net.send(party, command);
+        while self.world.net.asked.front().is_some() || self.world.net.changes.front().is_some() {
+            self.left = self.left.checked_sub(1)?;
+            if self.world.net.asked.front().is_some() {
+                seen.extend(self.world.net.answer());
+            } else if let Some((shard, token, change)) = self.world.net.changes.pop_front() {
+                if !self.lies {
+                    self.world.store.change(&change);
+                }
+                seen.extend(self.world.net.step(shard, Event::Stored { token, durable: true }));
+            }
+        }
+        assert_eq!(statuses(&seen, party).last(), Some(&NtStatus::SUCCESS), "{what}");
+        self.under_way = None;
+        Some(seen)
+    }
+
+    fn play(&mut self) -> Option<()> {
+        let mut party = self.world.client(1, 1);
+        let (file_id, ..) = opened(&self.ask(&mut party, "create", persistent())?);
+        self.file_id = Some(file_id);
+        let waits = LockFlags::EXCLUSIVE_LOCK.with(LockFlags::FAIL_IMMEDIATELY);
+        for (offset, flags) in [(0, waits), (100, waits), (0, LockFlags::UNLOCK), (200, waits)] {
+            self.ask(&mut party, "lock", lock_of(file_id, offset, flags, 0))?;
+            self.locks.retain(|locked| *locked != offset);
+            if flags != LockFlags::UNLOCK {
+                self.locks.push(offset);
+            }
+        }
+        self.ask(&mut party, "close", close_of(file_id))?;
+        self.closed = true;
+        Some(())
+    }
+
+    /// Whether what the start finds is what was acknowledged, give or take what was under way (S48, S49).
+    fn keeps_its_word(mut self) -> bool {
+        self.world.restart();
+        let there: Vec<Record> = self.world.store.0.clone();
+        let preserved: usize = self
+            .world
+            .net
+            .shards
+            .iter()
+            .map(|shard| shard.opens.values().filter(|open| open.state == State::Preserved).count())
+            .sum();
+        assert_eq!(preserved, there.len(), "every record is an open again");
+        match (self.file_id, there.first()) {
+            (None, None) => true,
+            (None, Some(_)) => self.under_way == Some("create"),
+            (Some(_), None) => self.closed || self.under_way == Some("close"),
+            (Some(file_id), Some(record)) => {
+                let mut locked: Vec<u64> =
+                    record.held.locks.iter().map(|(lock, _)| lock.range.parts().0).collect();
+                let changes = |offset: &u64| self.locks.contains(offset) != locked.contains(offset);
+                let changed = [0, 100, 200].iter().filter(|offset| changes(offset)).count();
+                locked.sort_unstable();
+                let as_told = changed <= usize::from(self.under_way == Some("lock"));
+                record.open.0 == file_id.persistent && !self.closed && as_told
+            }
+        }
+    }
+}
+
+/// Crashes after each answer. Returns how many of the crashes broke a promise.
+fn crashes(shards: u16, lies: bool) -> usize {
+    let mut broken = 0;
+    for answers in 0.. {
+        let world = Durable::new(shards);
+        let (file_id, under_way, locks) = (None, None, Vec::new());
+        let mut crash = Crash { world, left: answers, lies, file_id, locks, closed: false, under_way };
+        let played = crash.play();
+        broken += usize::from(!crash.keeps_its_word());
+        if played.is_some() {
+            assert!(answers > 10, "every answer was a chance to crash");
+            return broken;
+        }
+    }
+    unreachable!()
+}
+
+#[test]
+fn no_crash_breaks_a_promise() {
+    for shards in [1, 3] {
+        assert_eq!(crashes(shards, false), 0);
+    }
+}
+
+#[test]
+fn a_store_that_lies_is_caught() {
+    assert!(crashes(1, true) > 3, "the scenario sees nothing");
+}
