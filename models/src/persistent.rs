@@ -287,7 +287,9 @@ impl State {
     }
 
     fn ask(&mut self, model: &Persistent, number: usize, ask: Ask) {
-        self.parties[number].kept_from = self.is_promised();
+        // While something of the owner's is under way its file does not know yet that it is away: who comes then comes before.
+        let settled = self.queued.is_empty() && self.asked.is_empty();
+        self.parties[number].kept_from = settled && self.is_promised();
         let party = &mut self.parties[number];
         let open = party.open.unwrap_or_default();
         let context = |context: RequestContext| {
