@@ -3,6 +3,21 @@
 //! The ring is not glommio's: glommio 0.9 reads into buffers of its own, from which the data would have to be copied. What a
 //! core's tasks begin in one turn goes to the kernel in one system call, when they have had their turn; outcomes come
 //! by an eventfd that glommio reads. Other threads than cores have no ring, and theirs goes to the threads for blocking work.
+//!
+//! Measured by `files_measure` (Linux 6.18, ext4 on virtio, 2 processors; medians of 5 interleaved runs), processor time and
+//! latency of an operation in microseconds:
+//!
+//! | | threads | ring |
+//! |---|---|---|
+//! | 4 KiB cold reads, 1 at a time | 57, 99 | 42, 64 |
+//! | 4 KiB cold reads, 16 at a time | 20, 414 | 9, 338 |
+//! | 1 MiB cold reads, 4 at a time | 511, 3391 | 403, 3636 |
+//! | 4 KiB written through, 16 at a time | 44, 486 | 36, 442 |
+//!
+//! Of a ring alone, buffered 4 KiB reads take 7.6 of processor time and 7.3 with file and memory registered, 1 MiB reads 361
+//! and 348: too little for a table of files and memory that is locked, so neither is registered. Past the page cache it
+//! is 4.7 (registered 4.0) and 39 (15). That is not done all the same: whoever reads the data next would find nothing in
+//! memory, and data that was written and is not on the disk yet would have to go there first.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;

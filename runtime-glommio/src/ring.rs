@@ -17,7 +17,7 @@ use smb_proto::Payload;
 use storage::file::{Done, File, Read, Write};
 
 /// Operations that the kernel has at a time. More wait in a queue, which is bounded by what clients may have outstanding
-/// (credits). Disks answer no faster with more, and each may cost the kernel a thread (of which it has a bound of its own).
+/// (credits). Disks answer no faster with more.
 pub(crate) const DEPTH: u32 = 256;
 /// Threads that the kernel may take for writes and flushes, which it can't do without one: as many as a server has for
 /// blocking work. Left to itself it would take four for each processor.
