@@ -5,13 +5,14 @@
 //! do the answers of storage that had to wait. A connection's home is a shard of the core that serves it, so the
 //! ordinary path never leaves the core.
 //!
-//! File I/O that the page cache can answer is done inline by the driver; the rest goes to the driver's threads, not to
-//! io_uring: a driver hands over closures, not requests that a ring could carry out.
+//! File I/O that the page cache can answer is done inline by the driver. What has to wait goes to a ring of the core's own,
+//! if the driver was made with a [`RingOffload`].
 //!
 //! * [`server`]: what an embedder uses
 //! * `listener`, `connection`, `mailbox`: sockets, one task per connection
 //! * `driver`: the step loop and the carrying out of actions
 //! * `mesh`: what cores share, and the inlets between them
+//! * `files`, `ring`: file I/O that has to wait
 //! * `timers`, `storage`, `admin`: the other ends of events and actions
 #![cfg(target_os = "linux")]
 
@@ -20,10 +21,13 @@ pub mod server;
 mod admin;
 mod connection;
 mod driver;
+mod files;
 mod listener;
 mod mailbox;
 mod mesh;
+mod ring;
 mod storage;
 mod timers;
 
+pub use files::RingOffload;
 pub use server::{Server, ServerHandle, available};

@@ -26,7 +26,7 @@ use crate::connection::Tcp;
 use crate::driver::Core;
 use crate::listener::{self, io_error};
 use crate::mesh::{Foreign, Hub};
-use crate::{admin, timers};
+use crate::{admin, files, timers};
 
 /// Locked memory that glommio asks for, in bytes.
 const MEMLOCK: u64 = 512 << 10;
@@ -128,13 +128,21 @@ fn live(
     };
     let _ = ready.send(Ok(()));
     drop(ready);
+    // Before the executor is gone, whatever happens, file I/O is over.
+    let files = files::attach();
     executor.run(async {
+        if let Err(error) = files.serve() {
+            tracing::warn!(%error, "file I/O that has to wait goes to threads");
+        }
         let shards = (index..usize::from(hub.common.shards))
             .step_by(hub.common.cores.len())
             .map(|id| ShardId(u16::try_from(id).unwrap_or(u16::MAX)))
             .map(|id| (id, Shard::new(id, shared.clone())))
             .collect();
         serve(Core::new(Arc::clone(hub), index, shards), listeners).await;
+        files.close();
+        // Those who served it have their last turn.
+        yield_now().await;
     });
 }
 

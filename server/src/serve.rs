@@ -15,6 +15,7 @@ use smb_proto::command::ioctl::NetworkInterface;
 use smb_proto::crypto::{CipherAlgorithm, Portable, Provider, SigningAlgorithm};
 use smb_state::config::{Config, Encryption as CoreEncryption};
 use smb_state::event::Admin;
+use storage::driver::Offload;
 use storage::store::{HandleStore, LogStore, Options};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use zeroize::Zeroizing;
@@ -52,7 +53,7 @@ pub(crate) fn run(arguments: &ServeArguments) -> Outcome<()> {
     }
     let name = settings.name.clone().unwrap_or_else(host_name);
     let domain = smb_state::security::account_domain(&start.server_guid);
-    let mut site = Site::new(&name, domain, Arc::new(BlockingPool::new(BLOCKING_THREADS_MAX)));
+    let mut site = Site::new(&name, domain, offload(settings.runtime));
     let shares = site.shares(&settings.shares)?;
     let keeps = store.is_some();
     let core = core_config(&settings, &start, shares);
@@ -235,6 +236,18 @@ fn start(kind: RuntimeKind, config: ServerConfig) -> io::Result<Box<dyn Running>
         RuntimeKind::Glommio => Ok(Box::new(runtime_glommio::Server::start(config)?)),
         #[cfg(not(target_os = "linux"))]
         RuntimeKind::Glommio => Err(io::ErrorKind::Unsupported.into()),
+    }
+}
+
+/// What carries out file I/O that has to wait.
+fn offload(kind: RuntimeKind) -> Arc<dyn Offload> {
+    let threads = Arc::new(BlockingPool::new(BLOCKING_THREADS_MAX));
+    match kind {
+        RuntimeKind::Tokio => threads,
+        #[cfg(target_os = "linux")]
+        RuntimeKind::Glommio => Arc::new(runtime_glommio::RingOffload::new(threads)),
+        #[cfg(not(target_os = "linux"))]
+        RuntimeKind::Glommio => threads,
     }
 }
 

@@ -3,8 +3,11 @@
 use std::task::Poll;
 
 use bytes::Bytes;
+use rustix::fs::fdatasync;
 use smb_proto::Payload;
 use smb_state::storage::{Requester, StorageOp, StorageReply, VolumeCaps};
+
+use crate::file::{Done, File, Read, Write};
 
 /// What a driver calls, once, with the answer to a request that it could not answer at once. Dropping it without a call
 /// answers UNEXPECTED_IO_ERROR, so that a lost request is never a hang.
@@ -33,9 +36,27 @@ impl Drop for Completion {
 }
 
 /// Runs blocking work away from the thread that serves connections; supplied by the runtime.
+///
+/// File I/O comes as values, which a runtime with a better way than a thread that waits can carry out itself; without one,
+/// it has only [`Self::run`] to supply.
 pub trait Offload: Send + Sync + 'static {
     /// Runs `work` soon, on another thread.
     fn run(&self, work: Box<dyn FnOnce() + Send>);
+
+    /// Reads, and calls `done` once.
+    fn read(&self, read: Read, done: Done<Payload>) {
+        self.run(Box::new(move || done(read.wait())));
+    }
+
+    /// Writes, and calls `done` once.
+    fn write(&self, write: Write, done: Done<usize>) {
+        self.run(Box::new(move || done(write.wait())));
+    }
+
+    /// Waits until a file's data is on the disk (`fdatasync`), and calls `done` once.
+    fn sync_data(&self, file: File, done: Done<()>) {
+        self.run(Box::new(move || done(fdatasync(&*file).map_err(Into::into))));
+    }
 }
 
 impl<F: Fn(Box<dyn FnOnce() + Send>) + Send + Sync + 'static> Offload for F {

@@ -10,6 +10,7 @@ pub mod conformance;
 pub mod driver;
 mod ea;
 mod fault;
+pub mod file;
 mod handles;
 mod listing;
 pub mod memory;

@@ -8,10 +8,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use smb_proto::security::{Acl, SecurityDescriptor, SecurityInformation, Sid};
-use smb_proto::{FileAttributes, Name, NtStatus};
+use smb_proto::{FileAttributes, Name, NtStatus, Payload};
 use smb_state::ids::Handle;
-use smb_state::storage::{Initial, Kind, Resolved, StorageOp, StorageReply};
+use smb_state::storage::{Initial, Kept, Kind, Resolved, SetAttributes, StorageOp, StorageReply};
 use storage::conformance::{self, Client};
+use storage::driver::Offload;
+use storage::file;
 use storage::offload::{Inline, Threads};
 use storage::posix::{Posix, PosixError, PosixOptions};
 
@@ -26,12 +28,21 @@ fn volume_with(root: &Path, options: PosixOptions) -> (Arc<Posix>, Client) {
 
 #[test]
 fn passes_the_suite() {
+    pass_the_suite(&PosixOptions::default());
+}
+
+#[test]
+fn passes_the_suite_when_data_always_waits() {
+    pass_the_suite(&PosixOptions { inline_read_max: 0, inline_write_max: 0, ..PosixOptions::default() });
+}
+
+fn pass_the_suite(options: &PosixOptions) {
     let roots = Mutex::new(Vec::new());
     let volumes = Mutex::new(Vec::new());
     conformance::run(|| {
         let root = tempfile::tempdir().unwrap();
         let threads = Arc::new(Threads::new(2).unwrap());
-        let driver = Arc::new(Posix::new(root.path(), PosixOptions::default(), threads).unwrap());
+        let driver = Arc::new(Posix::new(root.path(), options.clone(), threads).unwrap());
         roots.lock().unwrap().push(root);
         volumes.lock().unwrap().push(Arc::clone(&driver));
         driver
@@ -75,6 +86,67 @@ fn links_out_of_the_root_lead_nowhere() {
     assert!(root.path().join("d/inside").exists() && !root.path().join("d/near").is_symlink());
     client.close(near.handle);
     client.close(directory.handle);
+}
+
+/// Counts what it is asked for, and does it at once.
+#[derive(Default)]
+struct Asked(Mutex<Vec<&'static str>>);
+
+impl Offload for Asked {
+    fn run(&self, work: Box<dyn FnOnce() + Send>) {
+        self.0.lock().unwrap().push("run");
+        work();
+    }
+
+    fn read(&self, read: file::Read, done: file::Done<Payload>) {
+        self.0.lock().unwrap().push("read");
+        done(read.wait());
+    }
+
+    fn write(&self, write: file::Write, done: file::Done<usize>) {
+        self.0.lock().unwrap().push(if write.write_through { "write through" } else { "write" });
+        done(write.wait());
+    }
+
+    fn sync_data(&self, file: file::File, done: file::Done<()>) {
+        self.0.lock().unwrap().push("sync");
+        done(rustix::fs::fdatasync(&*file).map_err(Into::into));
+    }
+}
+
+#[test]
+fn the_runtime_is_handed_what_is_only_data() {
+    let root = tempfile::tempdir().unwrap();
+    fs::write(root.path().join("f"), "0123456789").unwrap();
+    let asked = Arc::new(Asked::default());
+    let options = PosixOptions { inline_read_max: 0, inline_write_max: 0, ..PosixOptions::default() };
+    let client = Client::new(Arc::new(Posix::new(root.path(), options, Arc::clone(&asked) as _).unwrap()));
+    let handle = client.find("f").handle;
+    let asked_for = || std::mem::take(&mut *asked.0.lock().unwrap());
+    asked_for();
+    let write = |offset, write_through, length| {
+        let buffer = bytes::Bytes::from_static(b"abc");
+        client.call(StorageOp::Write { handle, offset, buffer, length, write_through })
+    };
+    assert_eq!(client.read(handle, 8, 10).as_deref(), Ok(&b"89"[..]));
+    assert_eq!(write(Some(1), false, 2), StorageReply::Written { length: 2 });
+    assert_eq!(write(None, true, 3), StorageReply::Written { length: 3 });
+    assert_eq!(client.done(StorageOp::Flush { handle }), Ok(()));
+    assert_eq!(asked_for(), ["read", "write", "write through", "sync"]);
+    assert_eq!(fs::read(root.path().join("f")).unwrap(), b"0ab3456789abc");
+    // What is refused is refused where everything is.
+    let invalid = StorageReply::Failed(NtStatus::INVALID_PARAMETER);
+    assert_eq!(write(Some(0), false, 4), invalid);
+    assert_eq!(write(Some(u64::MAX), true, 3), invalid);
+    // What a handle keeps has to be put back, by the same thread.
+    let kept = Kept { write: true, ..Kept::default() };
+    let set = Box::new(SetAttributes { kept, ..SetAttributes::default() });
+    let set = StorageOp::SetAttributes { handle, set: *set };
+    assert_eq!(client.done(set), Ok(()));
+    asked_for();
+    assert_eq!(write(Some(0), true, 1), StorageReply::Written { length: 1 });
+    assert_eq!(asked_for(), ["run"]);
+    client.close(handle);
 }
 
 struct StopOnDrop<'a>(&'a std::sync::atomic::AtomicBool);

@@ -309,6 +309,13 @@ impl Inode {
     }
 }
 
+/// The descriptor that is open for data, and before there is one (`reader`, `writer`) one that can't be read or written.
+impl AsFd for Inode {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.data_fd().unwrap_or_else(|| self.pin.as_fd())
+    }
+}
+
 /// A name in a directory by which handles were opened. All handles of the same link share one, so that a rename through
 /// one of them is followed by the others.
 #[derive(Debug)]

@@ -1,12 +1,11 @@
 //! Data: reading, writing, sizes, holes, copies.
 
-use std::io::{IoSlice, IoSliceMut};
+use std::io::IoSliceMut;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering;
 
-use rustix::buffer::spare_capacity;
 use rustix::fs::{FallocateFlags, SeekFrom, copy_file_range, fallocate, fdatasync, fstat, ftruncate, seek};
-use rustix::io::{Errno, ReadWriteFlags, pread, preadv2, pwrite, pwritev2};
+use rustix::io::{Errno, ReadWriteFlags, preadv2, pwrite};
 use smb_proto::{FileAttributes, NtStatus, Payload};
 use smb_state::storage::{Range, StorageReply};
 
@@ -14,13 +13,14 @@ use super::Volume;
 use super::handle::Node;
 use super::record::Record;
 use crate::fault::{Fault, Outcome, Place};
+use crate::file;
 
 /// Buffer for copies that the kernel does not do.
 const COPY_BUFFER: usize = 256 * 1024;
 /// Largest offset that the kernel has.
-const OFFSET_MAX: u64 = i64::MAX as u64;
+pub(super) const OFFSET_MAX: u64 = i64::MAX as u64;
 
-fn read_reply(payload: Payload) -> Outcome<StorageReply<Payload>> {
+pub(super) fn read_reply(payload: Payload) -> Outcome<StorageReply<Payload>> {
     let length = u32::try_from(payload.len()).map_err(|_| NtStatus::INVALID_PARAMETER)?;
     Ok(StorageReply::Read { buffer: payload, length })
 }
@@ -53,6 +53,9 @@ impl Volume {
         if offset >= OFFSET_MAX {
             return read_reply(Payload::default());
         }
+        if length > self.options.inline_read_max {
+            place.may_wait()?;
+        }
         if place == Place::Inline && !self.without_nowait.load(Ordering::Relaxed) {
             match Payload::filled(length as usize, |room| read_cached(fd, offset, room)) {
                 Ok(payload) => return read_reply(payload),
@@ -61,18 +64,7 @@ impl Volume {
                 Err(errno) => return Err(errno.into()),
             }
         }
-        let mut payload = Payload::with_capacity(length as usize);
-        while payload.len() < length as usize {
-            let at = offset + payload.len() as u64;
-            match pread(fd, spare_capacity(payload.buffer()), at) {
-                Ok(0) => break,
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-        }
-        // The buffer may have had more room than was asked for.
-        payload.truncate(length as usize);
-        read_reply(payload)
+        read_reply(file::read(fd, offset, length as usize)?)
     }
 
     /// Whether a write of that length may be done on a thread that serves connections: it goes to the page cache.
@@ -100,28 +92,7 @@ impl Volume {
             return Ok(StorageReply::Written { length });
         }
         let fd = node.inode.writer()?;
-        let mut done = 0;
-        while done < bytes.len() {
-            let rest = &bytes[done..];
-            let written = match offset {
-                Some(offset) if !write_through => pwrite(fd, rest, offset + done as u64),
-                _ => {
-                    let sync = if write_through { ReadWriteFlags::DSYNC } else { ReadWriteFlags::empty() };
-                    let append =
-                        if offset.is_none() { ReadWriteFlags::APPEND } else { ReadWriteFlags::empty() };
-                    let at = offset.unwrap_or(0) + done as u64;
-                    pwritev2(fd, &[IoSlice::new(rest)], at, sync | append)
-                }
-            };
-            match written {
-                Ok(0) => return Err(NtStatus::DISK_FULL.into()),
-                Ok(written) => done += written,
-                Err(Errno::INTR) => {}
-                // What went before counts: the client learns of the rest when it writes it.
-                Err(_) if done > 0 => break,
-                Err(errno) => return Err(errno.into()),
-            }
-        }
+        let done = file::write(fd, offset, bytes, write_through)?;
         Ok(StorageReply::Written { length: u32::try_from(done).unwrap_or(length) })
     }
 

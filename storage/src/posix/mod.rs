@@ -3,7 +3,7 @@
 //! * [`resolve`], [`directories`]: from a path to a pinned object, never outside the root; [`handle`]: what a handle stands for
 //! * [`names`], [`index`], [`name_table`], [`name_news`]: UTF-16 and case
 //! * [`attributes`], [`record`], [`records`]: metadata; [`eas`], [`streams`], [`security`]: what POSIX has no place for
-//! * [`io`], [`list`], [`rolls`], [`change`]: data, listings, names; [`pace`]: whether writes wait
+//! * [`io`], [`list`], [`rolls`], [`change`]: data, listings, names; [`pace`]: whether writes wait; [`waits`]: what does
 //! * [`symlinks`]: symbolic links as reparse points
 //! * [`watch`]: what other processes change
 //! * [`errno`], [`xattr`]: the kernel's errors and attributes
@@ -44,6 +44,7 @@ mod security;
 mod streams;
 mod symlinks;
 mod times;
+mod waits;
 mod watch;
 mod xattr;
 
@@ -87,6 +88,8 @@ pub struct PosixOptions {
     pub file_mode: u32,
     /// Mode of new directories, less the process's umask.
     pub directory_mode: u32,
+    /// Longest read in bytes that is tried on the thread that serves connections: it succeeds if the page cache has it all.
+    pub inline_read_max: u32,
     /// Longest write in bytes that is done on the thread that serves connections, as long as the page cache takes them at
     /// once.
     pub inline_write_max: usize,
@@ -112,6 +115,7 @@ impl Default for PosixOptions {
             follows_links: false,
             file_mode: 0o666,
             directory_mode: 0o777,
+            inline_read_max: u32::MAX,
             inline_write_max: 1 << 20,
             index_memory_max: 64 << 20,
             record_memory_max: 16 << 20,
@@ -303,11 +307,7 @@ impl Driver for Posix {
         }
         match self.volume.run_quietly(&op, Place::Inline) {
             Err(Fault::Offload) => {
-                let completion = later();
-                let volume = Arc::clone(&self.volume);
-                self.offload.run(Box::new(move || {
-                    completion.complete(reply(volume.run_quietly(&op, Place::Offloaded)))
-                }));
+                self.volume.run_later(&*self.offload, op, later());
                 Poll::Pending
             }
             outcome => Poll::Ready(reply(outcome)),

@@ -38,10 +38,15 @@ impl Pace {
         }
         let begun = Instant::now();
         let result = write();
-        if begun.elapsed() >= LONG {
+        self.note(length, begun.elapsed());
+        result
+    }
+
+    /// Remembers a write that was made elsewhere if it took long.
+    pub(super) fn note(&self, length: usize, took: Duration) {
+        if length > SHORT_MAX && took >= LONG {
             self.wary.store(WARY, Ordering::Relaxed);
         }
-        result
     }
 }
 

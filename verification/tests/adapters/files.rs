@@ -37,8 +37,16 @@ fn memory() -> Arc<dyn Driver> {
 
 /// A volume in a directory of its own.
 fn posix(directory: &tempfile::TempDir) -> Arc<dyn Driver> {
-    let pool = Arc::new(BlockingPool::new(4));
-    Arc::new(Posix::new(directory.path(), PosixOptions::default(), pool).unwrap())
+    Arc::new(Posix::new(directory.path(), PosixOptions::default(), waiting()).unwrap())
+}
+
+/// As a server for either runtime has it: cores of glommio have rings, other threads have threads.
+fn waiting() -> Arc<dyn Offload> {
+    let threads = Arc::new(BlockingPool::new(4));
+    #[cfg(target_os = "linux")]
+    return Arc::new(runtime_glommio::RingOffload::new(threads));
+    #[cfg(not(target_os = "linux"))]
+    threads
 }
 
 /// Answers everything from other threads, after a while.
@@ -236,6 +244,15 @@ pub(crate) fn memory_serves_every_protection(start: Start) {
 pub(crate) fn posix_serves_every_protection(start: Start) {
     let directory = tempfile::tempdir().unwrap();
     every_protection(start, posix(&directory));
+}
+
+/// Nothing is taken from the page cache, or given to it, where it was asked for. Under glommio the cores' rings do it.
+pub(crate) fn files_that_always_wait_serve_every_protection(start: Start) {
+    let directory = tempfile::tempdir().unwrap();
+    let options = PosixOptions { inline_read_max: 0, inline_write_max: 0, ..PosixOptions::default() };
+    let driver = || Arc::new(Posix::new(directory.path(), options.clone(), waiting()).unwrap());
+    every_protection(start, driver());
+    vanishing(start, driver());
 }
 
 pub(crate) fn late_answers_serve_every_protection(start: Start) {

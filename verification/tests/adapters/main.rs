@@ -67,6 +67,7 @@ under_each_runtime! {
     crate::strangers::cores_can_be_bound_to_processors_that_exist as cores_can_be_bound_to_processors_that_exist,
     crate::files::memory_serves_every_protection as memory_serves_every_protection,
     crate::files::posix_serves_every_protection as posix_serves_every_protection,
+    crate::files::files_that_always_wait_serve_every_protection as files_that_always_wait_serve_every_protection,
     crate::files::late_answers_serve_every_protection as late_answers_serve_every_protection,
     crate::files::cores_agree_about_names_on_memory as cores_agree_about_names_on_memory,
     crate::files::cores_agree_about_names_on_posix as cores_agree_about_names_on_posix,
