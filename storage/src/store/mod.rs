@@ -49,8 +49,8 @@ pub enum Change {
     },
 }
 
-/// Bytes that a record may have.
-pub const VALUE_MAX: usize = 16 << 20;
+/// Bytes that a record may have (`smb_state::record::LOCKS_MAX`).
+pub const VALUE_MAX: usize = 1 << 20;
 
 /// Called once, when a change is durable or could not be made so. Dropping it without a call is a failure too.
 pub struct Done(Option<Box<dyn FnOnce(io::Result<()>) + Send>>);

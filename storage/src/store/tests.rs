@@ -324,6 +324,34 @@ fn another_version_is_left_alone() {
 }
 
 #[test]
+fn every_record_of_the_core_fits() {
+    use smb_state::file::lock::{Lock, Range};
+    use smb_state::record::{Held, LOCKS_MAX, Record};
+
+    let units = |count: usize| smb_proto::Name::from_units(vec![0xFFFF; count]);
+    let lock = Lock { range: Range::new(0, 1).unwrap(), exclusive: true };
+    let record = Record {
+        open: smb_state::ids::OpenId(1),
+        share: units(255),
+        path: units(smb_proto::fscc::name::PATH_MAX),
+        file: smb_state::ids::FileNumber(1),
+        generation: smb_proto::FileTime(1),
+        owner: ("x".repeat(100_000).into(), 1),
+        client: Some([1; 16]),
+        create_guid: [1; 16],
+        timeout_ms: 1,
+        action: smb_proto::command::create::CreateAction(1),
+        desired: smb_proto::access::AccessMask(1),
+        access: smb_proto::access::AccessMask(1),
+        share_access: smb_proto::command::create::ShareAccess(1),
+        options: smb_proto::command::create::CreateOptions(1),
+        lock_sequences: vec![(1, 1); 64],
+        held: Held { locks: vec![(lock, 1); LOCKS_MAX as usize], ..Held::default() },
+    };
+    assert!(record.encode().len() <= VALUE_MAX, "{} bytes", record.encode().len());
+}
+
+#[test]
 fn what_does_not_fit_is_refused_and_a_panic_stays_alone() {
     let directory = tempfile::tempdir().unwrap();
     let store = LogStore::open(directory.path(), SMALL).unwrap();
