@@ -79,6 +79,20 @@ impl LogStore {
         Self::open_in(Directory::open(path)?, options)
     }
 
+    /// Voids all records: those of opens that a start without persistent opens has nothing to do with, and that would be stale at the
+    /// next start with them. Returns how many there were, and the number of this start.
+    ///
+    /// # Errors
+    /// As [`LogStore::open`].
+    pub fn clear(path: &Path, options: Options) -> io::Result<(usize, u16)> {
+        let directory = Directory::open(path)?;
+        let mut found = Found::read(&directory)?;
+        let records = std::mem::take(&mut found.live).records.len();
+        let mut log = Log::new(directory, options, found);
+        log.start()?;
+        Ok((records, log.incarnation))
+    }
+
     pub(super) fn open_in(directory: Directory, options: Options) -> io::Result<Self> {
         let found = Found::read(&directory)?;
         let replay = found.live.in_order().map(|(key, value)| (key, value.into())).collect();
