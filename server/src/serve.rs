@@ -82,16 +82,27 @@ pub(crate) fn run(arguments: &ServeArguments) -> Outcome<()> {
 }
 
 /// Where records of persistent opens are kept, if a share has such. The number of the start is then also greater than those of all
-/// starts that the store knows.
+/// starts that the store knows. If no share has such, records of earlier starts are void: nobody guards their files any more.
 fn handle_store(settings: &Settings, start: &mut Start) -> Outcome<Option<Arc<dyn HandleStore>>> {
-    if settings.shares.iter().all(|share| share.continuous_availability.is_none()) {
+    let none = settings.shares.iter().all(|share| share.continuous_availability.is_none());
+    let path = match &start.directory {
+        Some(directory) => directory.join("handles"),
+        None if none => return Ok(None),
+        None => {
+            return Err(Failure::new("a continuously available share needs a state directory (state_dir)"));
+        }
+    };
+    let options = Options { incarnation_min: start.incarnation, ..Options::default() };
+    if none {
+        if path.try_exists().about_path(&path)? {
+            let records;
+            (records, start.incarnation) = LogStore::clear(&path, options).about_path(&path)?;
+            if records > 0 {
+                tracing::warn!(records, "no share is continuously available: persistent opens are given up");
+            }
+        }
         return Ok(None);
     }
-    let Some(directory) = &start.directory else {
-        return Err(Failure::new("a continuously available share needs a state directory (state_dir)"));
-    };
-    let path = directory.join("handles");
-    let options = Options { incarnation_min: start.incarnation, ..Options::default() };
     let store = LogStore::open(&path, options).about_path(&path)?;
     start.incarnation = store.incarnation();
     for damage in store.damage() {
@@ -491,6 +502,35 @@ mod tests {
         let line = arguments(&["/tmp", "--user", "no such user"]);
         let failure = known_users(&settings(&line).unwrap(), &line).unwrap_err().to_string();
         assert!(failure.contains("LEASEHOLD_PASSWORD_NO_SUCH_USER"), "{failure}");
+    }
+
+    #[test]
+    fn records_are_void_after_a_start_without_continuous_availability() {
+        let directory = tempfile::tempdir().unwrap();
+        let with = |continuous_availability| {
+            let mut settings = settings(&arguments(&["/tmp"])).unwrap();
+            settings.shares[0].continuous_availability = continuous_availability;
+            let (mut start, _) = state::begin(Some(directory.path())).unwrap();
+            let store = handle_store(&settings, &mut start).unwrap();
+            (store, start.incarnation)
+        };
+        let available = Some(smb_state::config::Survives::PowerCut);
+        assert!(with(None).0.is_none());
+        assert!(!directory.path().join("handles").exists(), "nothing is made for what nobody uses");
+        let put = |store: Arc<dyn HandleStore>| {
+            let (sender, receiver) = std::sync::mpsc::channel();
+            let change = storage::store::Change::Put { key: 1, value: b"record"[..].into() };
+            store.change(change, storage::store::Done::new(move |outcome| sender.send(outcome).unwrap()));
+            receiver.recv().unwrap().unwrap();
+        };
+        put(with(available).0.unwrap());
+        let (store, last) = with(available);
+        assert_eq!(store.unwrap().replay().len(), 1);
+        let (none, number) = with(None);
+        assert!(none.is_none() && number > last);
+        let (store, last) = with(available);
+        assert_eq!(store.unwrap().replay(), [], "its client did without it meanwhile");
+        assert!(last > number);
     }
 
     #[test]

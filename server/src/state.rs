@@ -1,9 +1,9 @@
 //! The state directory: what must outlive a start. Its file `server` holds the server's GUID and the number of the last
 //! start, which is the top of every id that the server gives (so none is given twice).
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::failure::{About, Failure, Outcome};
@@ -30,6 +30,20 @@ pub(crate) fn default_directory() -> Option<PathBuf> {
     let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
     Some(base.join("leasehold"))
+}
+
+/// Closes a directory to others that is there already and open to them, if it is a state directory; another is not ours to change.
+fn close_to_others(directory: &Path) -> Outcome<()> {
+    let open = std::fs::metadata(directory).about_path(directory)?.permissions().mode() & 0o077 != 0;
+    if !open {
+        return Ok(());
+    }
+    let mut entries = std::fs::read_dir(directory).about_path(directory)?;
+    if entries.next().is_some() && !directory.join("server").is_file() {
+        let path = directory.display();
+        return Err(Failure::new(format!("{path}: others can enter the state directory (chmod 700 {path})")));
+    }
+    std::fs::set_permissions(directory, Permissions::from_mode(0o700)).about_path(directory)
 }
 
 /// Makes a directory that only its owner can enter, unless it is there.
@@ -64,6 +78,7 @@ pub(crate) fn begin(asked: Option<&Path>) -> Outcome<(Start, Option<String>)> {
 
 fn begin_in(directory: &Path) -> Outcome<Start> {
     make_directory(directory).about_path(directory)?;
+    close_to_others(directory)?;
     let lock_path = directory.join("lock");
     let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&lock_path);
     let lock = lock.about_path(&lock_path)?;
@@ -131,6 +146,23 @@ mod tests {
         }
         let other = begin_in(&directory.path().join("other")).unwrap();
         assert_ne!(other.server_guid, guid);
+    }
+
+    #[test]
+    fn a_directory_that_others_can_enter_is_closed_to_them_or_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let mode = |mode| std::fs::set_permissions(directory.path(), Permissions::from_mode(mode)).unwrap();
+        let is = || std::fs::metadata(directory.path()).unwrap().permissions().mode() & 0o777;
+        for loose in [0o755, 0o770, 0o701] {
+            mode(loose);
+            drop(begin_in(directory.path()).unwrap());
+            assert_eq!(is(), 0o700);
+        }
+        std::fs::remove_file(directory.path().join("server")).unwrap();
+        mode(0o755);
+        let failure = begin_in(directory.path()).unwrap_err().to_string();
+        assert!(failure.contains("chmod 700"), "{failure}");
+        assert_eq!(is(), 0o755, "what is no state directory is left alone");
     }
 
     #[test]

@@ -18,6 +18,10 @@ use crate::ids::{FileNumber, OpenId};
 /// The version that this code writes.
 const VERSION: u16 = 1;
 
+/// Locks that a persistent open may have, so that stores may bound their records: one with so many, and everything else as long
+/// as it may be, is shorter than 1 MiB.
+pub const LOCKS_MAX: u32 = 30_000;
+
 /// A persistent open.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Record {

@@ -15,6 +15,7 @@ use crate::file::FileAsk;
 use crate::file::lock::{Lock, OnConflict, Range};
 use crate::ids::{FileKey, OpenId};
 use crate::message::{Address, Answer, Finished, Message, Origin, Terms};
+use crate::record;
 use crate::response::Body;
 use crate::shard::{Shard, Turn, Wait};
 use crate::storage::Kind;
@@ -114,8 +115,12 @@ impl Shard {
         lock: &Request,
         turn: &mut Turn<'_>,
     ) -> Result<(), NtStatus> {
-        let most = self.limits.locks_per_open_max;
         let open = self.opens.get_mut(&request.open).ok_or(NtStatus::FILE_CLOSED)?;
+        // Each change of a persistent open's locks stores all of them.
+        let most = match open.persistent() {
+            Some(_) => self.limits.locks_per_open_max.min(record::LOCKS_MAX),
+            None => self.limits.locks_per_open_max,
+        };
         let sequence = verifies_sequences(request.execution.terms, open).then_some(lock.lock_sequence);
         if let Some(sequence) = sequence
             && open.lock_sequences.begin(sequence)?

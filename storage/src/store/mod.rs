@@ -24,6 +24,7 @@ use std::io;
 
 mod directory;
 mod log;
+mod queue;
 mod segment;
 #[cfg(test)]
 mod tests;
@@ -48,8 +49,8 @@ pub enum Change {
     },
 }
 
-/// Bytes that a record may have.
-pub const VALUE_MAX: usize = 16 << 20;
+/// Bytes that a record may have (`smb_state::record::LOCKS_MAX`).
+pub const VALUE_MAX: usize = 1 << 20;
 
 /// Called once, when a change is durable or could not be made so. Dropping it without a call is a failure too.
 pub struct Done(Option<Box<dyn FnOnce(io::Result<()>) + Send>>);
@@ -78,8 +79,12 @@ impl Drop for Done {
 
 /// Keeps records.
 pub trait HandleStore: Send + Sync + 'static {
-    /// Makes a change durable, soon, together with others. Changes become durable in the order in which they are handed over, and
-    /// `done` is called on any thread. After a failure every later change fails as well: nobody can tell then what the disk has.
+    /// Makes a change durable, soon, together with others, and calls `done` on any thread. Changes of a record become durable in the
+    /// order in which they are handed over; a later one that is durable may answer for earlier ones, which are never seen then.
+    ///
+    /// A failed change is as if it had not been handed over, if there was no room for it ([`io::ErrorKind::StorageFull`],
+    /// [`io::ErrorKind::QuotaExceeded`]). After any other failure of the disk every later change fails as well: nobody can tell then
+    /// what it has.
     fn change(&self, change: Change, done: Done);
 
     /// The records that were there at the start, the one that was put last at the end. Handed over once.

@@ -2,23 +2,33 @@
 //!
 //! ```text
 //! segment  header frame, frames, zeros
-//! frame    marker u32 | length u32 | CRC-32C u32 | sequence u64 | kind u8 | body       little-endian
+//! frame    marker u64 | length u32 | CRC-32C u32 | sequence u64 | kind u8 | body       little-endian
 //! ```
 //! `length` counts what comes after the checksum; the checksum covers the segment's number, the length and that. A frame
-//! therefore belongs to its segment, and the marker lets reading go on behind damage.
+//! therefore belongs to its segment, and the marker lets reading go on behind damage. Records hold what clients chose, which may
+//! look like a frame: so each segment has a random marker of its own, which no client ever sees. It is in the file's name too, where no
+//! damage of the file reaches it. Sequence numbers increase: what a write that failed left behind
+//! does not count among the frames that were written over it.
 
 use std::ops::Range;
 
-/// "LHfr".
-const MARKER: u32 = u32::from_le_bytes(*b"LHfr");
 /// Marker, length, checksum.
-const PREFIX: usize = 12;
+const PREFIX: usize = 16;
 /// Sequence and kind.
 const FIXED: usize = 9;
 /// Key and value's length are checked against the frame.
 const LENGTH_MAX: usize = super::VALUE_MAX + 64;
-/// The version that this code writes. A reader refuses a newer one, and reads every older one.
-pub(super) const VERSION: u16 = 1;
+/// The version that this code writes. A reader refuses a newer one, and reads every older one; version 1 was never released.
+pub(super) const VERSION: u16 = 2;
+
+/// What a segment is known by, and its frames with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Name {
+    /// Ascending in the order in which segments are begun.
+    pub(super) number: u64,
+    /// Random.
+    pub(super) marker: u64,
+}
 
 /// What a frame says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,9 +56,9 @@ pub struct Damage {
 }
 
 /// Appends a frame.
-pub(super) fn emit(segment: u64, sequence: u64, entry: &Entry<'_>, out: &mut Vec<u8>) {
+pub(super) fn emit(segment: Name, sequence: u64, entry: &Entry<'_>, out: &mut Vec<u8>) {
     let start = out.len();
-    out.extend_from_slice(&MARKER.to_le_bytes());
+    out.extend_from_slice(&segment.marker.to_le_bytes());
     out.extend_from_slice(&[0; 8]);
     out.extend_from_slice(&sequence.to_le_bytes());
     match entry {
@@ -69,9 +79,9 @@ pub(super) fn emit(segment: u64, sequence: u64, entry: &Entry<'_>, out: &mut Vec
         Entry::Checkpoint => out.push(4),
     }
     let length = u32::try_from(out.len() - start - PREFIX).unwrap_or(u32::MAX);
-    let sum = checksum(segment, length, &out[start + PREFIX..]);
-    out[start + 4..start + 8].copy_from_slice(&length.to_le_bytes());
-    out[start + 8..start + 12].copy_from_slice(&sum.to_le_bytes());
+    let sum = checksum(segment.number, length, &out[start + PREFIX..]);
+    out[start + 8..start + 12].copy_from_slice(&length.to_le_bytes());
+    out[start + 12..start + 16].copy_from_slice(&sum.to_le_bytes());
 }
 
 fn checksum(segment: u64, length: u32, body: &[u8]) -> u32 {
@@ -98,49 +108,82 @@ pub(super) struct Read<'a> {
     pub(super) entries: Vec<(u64, Entry<'a>)>,
     /// What is no frame; the last one is torn if nothing whole comes after it.
     pub(super) damage: Vec<Damage>,
+    /// What older segments say is void. A checkpoint's end alone does not say so: the disk may have it without what comes before.
+    pub(super) voids_older: bool,
 }
 
 /// Reads a segment.
-pub(super) fn read(segment: u64, bytes: &[u8]) -> Read<'_> {
+pub(super) fn read(segment: Name, bytes: &[u8]) -> Read<'_> {
     let mut read = Read::default();
-    let mut at = 0;
+    let (mut at, mut sequence) = (0, None);
+    let mut unfinished = false;
     loop {
-        if let Some((sequence, entry, end)) = frame(segment, bytes, at) {
-            read.entries.push((sequence, entry));
-            at = end;
+        if let Some((number, entry, end)) =
+            frame(segment, bytes, at).filter(|found| follows(sequence, found.0))
+        {
+            // Something that was written after the checkpoint's end tells that the checkpoint had been flushed.
+            read.voids_older |= unfinished;
+            if entry == Entry::Checkpoint {
+                unfinished = !read.is_whole_before(number);
+                read.voids_older |= !unfinished;
+            }
+            read.entries.push((number, entry));
+            (at, sequence) = (end, Some(number));
             continue;
         }
         let rest = &bytes[at..];
-        let Some(last) = rest.iter().rposition(|byte| *byte != 0) else { return read };
-        let next = resume(segment, bytes, at + 1);
+        let Some(last) = rest.iter().rposition(|byte| *byte != 0) else { break };
+        let next = resume(segment, bytes, at, sequence);
         let end = next.unwrap_or(at + last + 1);
-        read.damage.push(Damage { segment, bytes: at as u64..end as u64, torn: next.is_none() });
+        let damage = Damage { segment: segment.number, bytes: at as u64..end as u64, torn: next.is_none() };
+        read.damage.push(damage);
         match next {
             Some(next) => at = next,
-            None => return read,
+            None => break,
         }
+    }
+    if unfinished && !read.voids_older {
+        // A crash cut the checkpoint short: nobody was told anything of what is missing in it.
+        read.damage.iter_mut().for_each(|damage| damage.torn = true);
+    }
+    read
+}
+
+impl Read<'_> {
+    /// Whether all that was written before the frame of this number is there, from the header on.
+    fn is_whole_before(&self, sequence: u64) -> bool {
+        let Some((first, Entry::Header { .. })) = self.entries.first() else { return false };
+        self.damage.is_empty() && sequence.checked_sub(*first) == u64::try_from(self.entries.len()).ok()
     }
 }
 
-/// The next place from `at` on where there is a frame.
-fn resume(segment: u64, bytes: &[u8], at: usize) -> Option<usize> {
-    let marker = MARKER.to_le_bytes();
-    let places = bytes.get(at..)?.windows(marker.len()).enumerate();
-    let mut found = places.filter(|(_, window)| *window == marker).map(|(offset, _)| at + offset);
-    found.find(|place| frame(segment, bytes, *place).is_some())
+/// Whether a frame of this number may come after the last one.
+fn follows(last: Option<u64>, sequence: u64) -> bool {
+    last.is_none_or(|last| sequence > last)
+}
+
+/// The next place behind `at` on where there is a frame. `last` is the number of the last one before.
+fn resume(segment: Name, bytes: &[u8], at: usize, last: Option<u64>) -> Option<usize> {
+    let marker = segment.marker.to_le_bytes();
+    let places = bytes.get(at + 1..)?.windows(marker.len()).enumerate();
+    let mut found = places.filter(|(_, window)| *window == marker).map(|(offset, _)| at + 1 + offset);
+    found.find(|place| {
+        let sequence = frame(segment, bytes, *place).map(|(sequence, ..)| sequence);
+        sequence.is_some_and(|sequence| follows(last, sequence))
+    })
 }
 
 /// The frame at a place: sequence, entry, and where it ends.
-fn frame(segment: u64, bytes: &[u8], at: usize) -> Option<(u64, Entry<'_>, usize)> {
+fn frame(segment: Name, bytes: &[u8], at: usize) -> Option<(u64, Entry<'_>, usize)> {
     let word = |offset: usize| Some(u32::from_le_bytes(*bytes.get(at + offset..)?.first_chunk()?));
-    if word(0)? != MARKER {
+    if *bytes.get(at..)?.first_chunk()? != segment.marker.to_le_bytes() {
         return None;
     }
-    let length = word(4)?;
+    let length = word(8)?;
     let size = usize::try_from(length).ok().filter(|size| (FIXED..=LENGTH_MAX).contains(size))?;
     let end = at + PREFIX + size;
     let body = bytes.get(at + PREFIX..end)?;
-    if checksum(segment, length, body) != word(8)? {
+    if checksum(segment.number, length, body) != word(12)? {
         return None;
     }
     let (sequence, rest) = body.split_first_chunk()?;

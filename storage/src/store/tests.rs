@@ -7,10 +7,13 @@ use std::sync::mpsc::channel;
 
 use tempfile::TempDir;
 
-use super::segment::{self, Entry};
+use super::directory::parse;
+use super::segment::{self, Entry, Name};
 use super::*;
 
-const SMALL: Options = Options { segment_size: 4096, incarnation_min: 1 };
+mod faults;
+
+const SMALL: Options = Options { segment_size: 4096, incarnation_min: 1, queue_max: 1 << 20 };
 
 type Model = BTreeMap<u64, Vec<u8>>;
 /// Segments by name.
@@ -203,11 +206,12 @@ fn a_log_that_ends_at_any_byte_has_what_was_whole() {
 fn a_flipped_bit_costs_its_own_record_alone() {
     let (files, _, ends) = one_segment();
     let (name, bytes) = &files[0];
-    let entries = segment::read(1, bytes).entries.len();
+    let segment = parse(name).unwrap();
+    let entries = segment::read(segment, bytes).entries.len();
     for place in 0..*ends.last().unwrap() {
         let mut flipped = bytes.clone();
         flipped[place] ^= 1 << (place % 8);
-        let read = segment::read(1, &flipped);
+        let read = segment::read(segment, &flipped);
         assert_eq!(read.entries.len(), entries - 1, "byte {place}");
         assert_eq!(read.damage.len(), 1, "byte {place}");
         let last = *ends.get(ends.len() - 2).unwrap();
@@ -247,7 +251,7 @@ fn a_crash_between_the_steps_of_a_checkpoint_changes_nothing() {
     let store = LogStore::open(directory.path(), SMALL).unwrap();
     let (mut model, mut random) = (Model::new(), Random(5));
     for _ in 0..150 {
-        let change = random.change(60);
+        let change = random.change(200);
         apply(&mut model, &change);
         durable(&store, change).unwrap();
     }
@@ -259,7 +263,7 @@ fn a_crash_between_the_steps_of_a_checkpoint_changes_nothing() {
     assert_eq!(after.len(), 1, "old segments are gone");
     let (name, bytes) = &after[0];
     let written = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
-    for cut in (0..=written).step_by(7).chain([written - 1, written]) {
+    for cut in (0..=written).step_by(23).chain([written - 1, written]) {
         let mut files = before.clone();
         let rest = vec![0; bytes.len() - cut];
         files.push((name.clone(), bytes[..cut].iter().copied().chain(rest).collect()));
@@ -309,13 +313,44 @@ fn a_directory_has_one_owner_and_its_starts_have_numbers() {
 }
 
 #[test]
-fn a_newer_version_is_left_alone() {
+fn another_version_is_left_alone() {
     let mut bytes = Vec::new();
-    segment::emit(1, 1, &Entry::Header { version: 2, incarnation: 1 }, &mut bytes);
-    let directory = directory_of(&[("segment-0000000000000001.log".into(), bytes.clone())]);
-    let error = LogStore::open(directory.path(), SMALL).unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::Unsupported);
-    assert_eq!(files(directory.path())[0].1, bytes);
+    let segment = Name { number: 1, marker: 0xABCD };
+    segment::emit(segment, 1, &Entry::Header { version: 3, incarnation: 1 }, &mut bytes);
+    for name in ["segment-0000000000000001-000000000000abcd.log", "segment-0000000000000001.log"] {
+        let directory = directory_of(&[(name.into(), bytes.clone())]);
+        let error = LogStore::open(directory.path(), SMALL).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+        assert_eq!(files(directory.path())[0].1, bytes);
+    }
+}
+
+#[test]
+fn every_record_of_the_core_fits() {
+    use smb_state::file::lock::{Lock, Range};
+    use smb_state::record::{Held, LOCKS_MAX, Record};
+
+    let units = |count: usize| smb_proto::Name::from_units(vec![0xFFFF; count]);
+    let lock = Lock { range: Range::new(0, 1).unwrap(), exclusive: true };
+    let record = Record {
+        open: smb_state::ids::OpenId(1),
+        share: units(255),
+        path: units(smb_proto::fscc::name::PATH_MAX),
+        file: smb_state::ids::FileNumber(1),
+        generation: smb_proto::FileTime(1),
+        owner: ("x".repeat(100_000).into(), 1),
+        client: Some([1; 16]),
+        create_guid: [1; 16],
+        timeout_ms: 1,
+        action: smb_proto::command::create::CreateAction(1),
+        desired: smb_proto::access::AccessMask(1),
+        access: smb_proto::access::AccessMask(1),
+        share_access: smb_proto::command::create::ShareAccess(1),
+        options: smb_proto::command::create::CreateOptions(1),
+        lock_sequences: vec![(1, 1); 64],
+        held: Held { locks: vec![(lock, 1); LOCKS_MAX as usize], ..Held::default() },
+    };
+    assert!(record.encode().len() <= VALUE_MAX, "{} bytes", record.encode().len());
 }
 
 #[test]

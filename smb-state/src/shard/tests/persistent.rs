@@ -368,6 +368,24 @@ fn a_lock_is_answered_once_it_is_recorded() {
     world.end(&[party]);
 }
 
+#[test]
+fn no_more_locks_are_granted_than_a_record_takes() {
+    let mut world = Durable::new(1);
+    let mut party = world.client(1, 1);
+    let (file_id, ..) = opened(&world.ask(&mut party, persistent()));
+    let flags = LockFlags::EXCLUSIVE_LOCK.with(LockFlags::FAIL_IMMEDIATELY);
+    let locks = (0..=u64::from(crate::record::LOCKS_MAX)).map(|number| LockElement {
+        offset: 10 * number,
+        length: 10,
+        flags,
+    });
+    let lock_sequence = LockSequence(0);
+    let request = lock::Request { lock_sequence, file_id, locks: locks.collect() };
+    assert!(request.locks.len() < 65_536, "an open that is not persistent may");
+    assert_eq!(world.status(&mut party, Command::Lock(request)), NtStatus::INSUFFICIENT_RESOURCES);
+    world.end(&[party]);
+}
+
 fn lease_v2(state: LeaseState, epoch: u16) -> Command {
     let Command::Create(mut request) = with_lease(state) else { unreachable!() };
     let key = LeaseKey([7; 16]);
