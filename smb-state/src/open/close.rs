@@ -187,13 +187,16 @@ impl Shard {
         } else if open.durable.is_some() {
             turn.post(Address::Open(id), Message::Gone { open: id });
         }
+        let remembered = open.persistent().is_some_and(|persistent| persistent.remembered);
+        let status = if remembered { NtStatus::UNEXPECTED_IO_ERROR } else { NtStatus::SUCCESS };
         if let State::Closing(closers) = &open.state {
             for closer in closers {
-                let body = close_response(closer.wants_attributes.then_some(closing.attributes).flatten());
+                let wanted = closer.wants_attributes.then_some(closing.attributes).flatten();
+                let body = if remembered { Body::Error } else { Body::Close(close_response(wanted)) };
                 turn.finish(Finished {
                     origin: closer.origin,
-                    status: NtStatus::SUCCESS,
-                    body: Body::Close(body),
+                    status,
+                    body,
                     open: Some(open.file_id(id)),
                     spent: None,
                 });

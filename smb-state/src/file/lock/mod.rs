@@ -306,4 +306,11 @@ impl File {
         let all = self.locks.change(&stream, |table| ranges.iter().all(|range| table.unlock(open, *range)));
         if all { Answer::Granted } else { Answer::Refused(NtStatus::RANGE_NOT_LOCKED) }
     }
+
+    /// An open does not have locks after all that it was granted.
+    pub(super) fn give_back(&mut self, open: OpenId, locks: &[Lock]) {
+        if let Some(grant) = self.grants.get(&open) {
+            self.locks.change(&grant.stream, |table| table.undo(open, locks));
+        }
+    }
 }

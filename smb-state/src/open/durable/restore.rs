@@ -236,6 +236,7 @@ impl Restoring {
             generation_to_be: None,
             recorded: true,
             deletes: record.held.delete_on_close || record.held.delete_pending,
+            remembered: false,
         };
         let durable =
             Durable { owner: record.identity(), timeout_ms: record.timeout_ms, persistent: Some(persistent) };

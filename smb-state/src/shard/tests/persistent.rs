@@ -669,7 +669,7 @@ fn crashes(shards: u16, lies: bool) -> usize {
         let played = crash.play();
         broken += usize::from(!crash.keeps_its_word());
         if played.is_some() {
-            assert!(answers > 10, "every answer was a chance to crash");
+            assert!(answers > 8, "every answer was a chance to crash");
             return broken;
         }
     }
@@ -687,3 +687,5 @@ fn no_crash_breaks_a_promise() {
 fn a_store_that_lies_is_caught() {
     assert!(crashes(1, true) > 3, "the scenario sees nothing");
 }
+
+mod broken;
