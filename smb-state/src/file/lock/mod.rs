@@ -148,7 +148,8 @@ impl Locks {
         self.0.get(stream).map(|table| table.held(open)).unwrap_or_default()
     }
 
-    /// An open has these locks again. Returns false, and locks nothing, if another open's are in the way.
+    /// An open has these locks again. Those of others that are in the way are of earlier records, and were unlocked before these
+    /// were granted: they go. Returns false, and locks nothing, if its own contradict each other.
     pub(super) fn restore(&mut self, open: OpenId, stream: &Name, held: &[(Lock, u64)]) -> bool {
         let locks: Vec<Lock> = held
             .iter()
@@ -156,7 +157,11 @@ impl Locks {
                 std::iter::repeat_n(*lock, usize::try_from(*count).unwrap_or(usize::MAX))
             })
             .collect();
-        self.change(stream, |table| table.lock(open, &locks, u32::MAX)).is_ok()
+        self.change(stream, |table| {
+            table.displace(open, &locks);
+            table.lock(open, &locks, u32::MAX)
+        })
+        .is_ok()
     }
 
     /// Whether a lock is in the way.
