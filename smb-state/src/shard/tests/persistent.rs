@@ -689,3 +689,4 @@ fn a_store_that_lies_is_caught() {
 }
 
 mod broken;
+mod restored;
