@@ -199,6 +199,8 @@ pub enum Message {
     Gone {
         /// The open.
         open: OpenId,
+        /// Whose it was, if it was persistent.
+        persistent: Option<Box<Identity>>,
     },
     /// What a preserved open caches is to be broken, and its client can't be told: the open goes.
     Lost {

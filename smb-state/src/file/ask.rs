@@ -163,6 +163,13 @@ pub enum FileAsk {
         /// In this order.
         ranges: Vec<Range>,
     },
+    /// Locks that an open was granted it is not to have after all. Granted.
+    GiveBack {
+        /// The open.
+        open: OpenId,
+        /// The locks.
+        locks: Vec<Lock>,
+    },
     /// Nothing is under way any more under the permit that was taken back.
     Drained {
         /// The open.
@@ -272,6 +279,7 @@ impl FileAsk {
             | Self::Done { .. }
             | Self::Drained { .. }
             | Self::Unlock { .. }
+            | Self::GiveBack { .. }
             | Self::AcknowledgeOplock { .. }
             | Self::AcknowledgeLease { .. }
             | Self::EntryChanged { .. }
@@ -301,6 +309,7 @@ impl FileAsk {
             | Self::Drained { .. }
             | Self::Preserve { .. }
             | Self::Unlock { .. }
+            | Self::GiveBack { .. }
             | Self::AcknowledgeOplock { .. }
             | Self::AcknowledgeLease { .. }
             | Self::Withdraw { .. } => true,
@@ -519,6 +528,7 @@ impl File {
             | FileAsk::Drained { .. }
             | FileAsk::EntryChanged { .. }
             | FileAsk::Unlock { .. }
+            | FileAsk::GiveBack { .. }
             | FileAsk::Preserve { .. }
             | FileAsk::Reclaim { .. }
             | FileAsk::Cached { .. }
@@ -605,6 +615,7 @@ impl File {
                 push_breaks(breaks, effects);
             }
             FileAsk::Unlock { open, ranges } => return self.unlock(*open, ranges),
+            FileAsk::GiveBack { open, locks } => self.give_back(*open, locks),
             FileAsk::Preserve { open } => return self.preserve(*open),
             FileAsk::Reclaim { open, session } => return self.reclaim(*open, *session),
             FileAsk::Cached { open } => return self.cached(*open),

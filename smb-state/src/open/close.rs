@@ -184,16 +184,23 @@ impl Shard {
         let Some(open) = self.opens.remove(&id) else { return };
         if open.kept {
             self.preserved_is_gone(id, open.durable.as_ref().map(|durable| &durable.owner), turn);
-        } else if open.durable.is_some() {
-            turn.post(Address::Open(id), Message::Gone { open: id });
+            if let Some(durable) = open.durable.as_ref().filter(|durable| durable.persistent.is_some()) {
+                self.persists_no_more(&durable.owner);
+            }
+        } else if let Some(durable) = &open.durable {
+            let persistent = durable.persistent.map(|_| Box::new(durable.owner.clone()));
+            turn.post(Address::Open(id), Message::Gone { open: id, persistent });
         }
+        let remembered = open.persistent().is_some_and(|persistent| persistent.remembered);
+        let status = if remembered { NtStatus::UNEXPECTED_IO_ERROR } else { NtStatus::SUCCESS };
         if let State::Closing(closers) = &open.state {
             for closer in closers {
-                let body = close_response(closer.wants_attributes.then_some(closing.attributes).flatten());
+                let wanted = closer.wants_attributes.then_some(closing.attributes).flatten();
+                let body = if remembered { Body::Error } else { Body::Close(close_response(wanted)) };
                 turn.finish(Finished {
                     origin: closer.origin,
-                    status: NtStatus::SUCCESS,
-                    body: Body::Close(body),
+                    status,
+                    body,
                     open: Some(open.file_id(id)),
                     spent: None,
                 });

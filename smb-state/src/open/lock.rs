@@ -94,6 +94,8 @@ pub(crate) struct Locking {
     status: NtStatus,
     /// To be kept when it is carried out.
     sequence: Option<LockSequence>,
+    /// What it locks, if that is to be recorded.
+    locks: Vec<Lock>,
 }
 
 impl Locking {
@@ -135,15 +137,19 @@ impl Shard {
         if let Some(sequence) = sequence {
             open.lock_sequences.asked(sequence);
         }
-        let (id, file) = (request.open, open.file);
+        let (id, file, persistent) = (request.open, open.file, open.persistent().is_some());
+        let locks = match &asked {
+            Asked::Lock(locks, _) if persistent => locks.clone(),
+            Asked::Lock(..) | Asked::Unlock(_) => Vec::new(),
+        };
         let ask = match asked {
             Asked::Lock(locks, on_conflict) => {
                 FileAsk::Lock { open: id, locks, on_conflict, most, behind: request.origin.behind() }
             }
             Asked::Unlock(ranges) => FileAsk::Unlock { open: id, ranges },
         };
-        let locking =
-            Locking { open: id, file_id: request.file_id, file, origin: request.origin, status, sequence };
+        let (file_id, origin) = (request.file_id, request.origin);
+        let locking = Locking { open: id, file_id, file, origin, status, sequence, locks };
         let asker = self.wait(Wait::Lock(Box::new(locking)));
         turn.post(Address::File(file), Message::AskFile(ask, asker));
         Ok(())
@@ -154,8 +160,8 @@ impl Shard {
         clippy::wildcard_enum_match_arm,
         reason = "an answer to another question is a bug, whichever it is"
     )]
-    pub(crate) fn on_lock_answer(&mut self, locking: &Locking, answer: &Answer, turn: &mut Turn<'_>) {
-        let Locking { open, file_id, origin, status, sequence, .. } = *locking;
+    pub(crate) fn on_lock_answer(&mut self, locking: Locking, answer: &Answer, turn: &mut Turn<'_>) {
+        let Locking { open, file_id, origin, status, sequence, locks, .. } = locking;
         let status = match answer {
             Answer::Granted => status,
             Answer::Refused(status) => *status,
@@ -166,7 +172,7 @@ impl Shard {
         let finished = Finished { origin, status, body, open: Some(file_id), spent: None };
         // What is unlocked before the first that is not locked stays so.
         let changed = !matches!(answer, Answer::Refused(status) if *status != NtStatus::RANGE_NOT_LOCKED);
-        self.finish_recorded(open, finished, changed, sequence, turn);
+        self.finish_recorded(open, finished, changed, (sequence, locks), turn);
     }
 }
 

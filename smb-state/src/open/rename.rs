@@ -460,7 +460,7 @@ impl Shard {
         let open = self.opens.get(&renaming.open).map(|open| open.file_id(renaming.open));
         let body = if status.is_error() { Body::Error } else { Body::SetInfo };
         let finished = Finished { origin: renaming.origin, status, body, open, spent: None };
-        self.finish_recorded(renaming.open, finished, !status.is_error(), None, turn);
+        self.finish_recorded(renaming.open, finished, !status.is_error(), (None, Vec::new()), turn);
     }
 
     pub(super) fn thaw(&self, renaming: &mut Renaming, moved: Option<&Name>, turn: &mut Turn<'_>) {

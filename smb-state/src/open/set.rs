@@ -309,7 +309,7 @@ impl Shard {
         let open = self.opens.get(&id).map(|open| open.file_id(id));
         let body = if status.is_error() { Body::Error } else { Body::SetInfo };
         let finished = Finished { origin, status, body, open, spent: None };
-        self.finish_recorded(id, finished, !status.is_error(), None, turn);
+        self.finish_recorded(id, finished, !status.is_error(), (None, Vec::new()), turn);
     }
 
     /// Clears the disposition; nothing was outstanding for it yet.

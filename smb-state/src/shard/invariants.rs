@@ -28,6 +28,8 @@ pub struct Holdings {
     pub cached_directories: usize,
     /// Opens that are kept for clients, those that are elsewhere or on their way, and clients that wait for them.
     pub preserved: (usize, usize, usize, usize),
+    /// Those who have persistent opens.
+    pub persistent: usize,
     /// Waits for storage or for another machine.
     pub waits: usize,
     /// Timers that are armed.
@@ -52,6 +54,7 @@ impl Shard {
             watches: self.watching.holdings(),
             cached_directories: self.cached_directories.len(),
             preserved: (self.preserved_of.len(), self.abroad.len(), self.lost_early.len(), self.claims.len()),
+            persistent: self.persistent_of.len(),
             waits: self.waits.len(),
             timers: self.timers.len(),
         }

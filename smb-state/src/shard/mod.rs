@@ -50,6 +50,8 @@ pub struct Shard {
     pub(crate) preserved: u32,
     /// And of whom.
     pub(crate) preserved_of: BTreeMap<Identity, u32>,
+    /// Persistent opens of this shard's ids, wherever they are, by whose they are.
+    pub(crate) persistent_of: BTreeMap<Identity, u32>,
     /// Opens of this shard's ids that clients took up again elsewhere, or that are on their way here.
     pub(crate) abroad: BTreeMap<OpenId, Shown>,
     /// Clients that came back for an open whose old session has not ended yet.
@@ -157,6 +159,7 @@ impl Shard {
             opens: BTreeMap::new(),
             preserved: 0,
             preserved_of: BTreeMap::new(),
+            persistent_of: BTreeMap::new(),
             abroad: BTreeMap::new(),
             claims: BTreeMap::new(),
             lost_early: BTreeSet::new(),
@@ -262,7 +265,12 @@ impl Shard {
                 self.on_preserve(id, *open, asker, turn)
             }
             (Address::Open(_), Message::Reclaim { claim, asker }) => self.on_reclaim(*claim, asker, turn),
-            (Address::Open(_), Message::Gone { open }) => self.open_is_gone_abroad(open, turn),
+            (Address::Open(_), Message::Gone { open, persistent }) => {
+                if let Some(owner) = persistent {
+                    self.persists_no_more(&owner);
+                }
+                self.open_is_gone_abroad(open, turn);
+            }
             (Address::Open(_), Message::Lost { open }) => self.on_lost(open, turn),
             (Address::Shard(_), Message::Freeze { volume, path, asker }) => {
                 self.on_freeze(volume, path, asker, turn)

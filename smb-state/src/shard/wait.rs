@@ -189,7 +189,7 @@ impl Shard {
             Wait::QueryPending(pending) => self.on_query_pending(*pending, &answer, turn),
             Wait::Asking(asking) => self.on_checked(*asking, &answer, turn),
             Wait::Copy(copying) => self.on_copy_answer(copying, &answer, turn),
-            Wait::Lock(locking) => self.on_lock_answer(&locking, &answer, turn),
+            Wait::Lock(locking) => self.on_lock_answer(*locking, &answer, turn),
             Wait::Acknowledge(acknowledging) => {
                 self.on_acknowledgment_answer(acknowledging, &answer, turn);
             }

@@ -11,6 +11,12 @@ use crate::record::HeldCache;
 /// while the server went down.
 const EPOCH_GAP: u16 = 16;
 
+/// What is sure of recorded rights without an epoch: R may have been taken while the server went down, and nothing would tell the
+/// client that comes back. Not beside W, which nobody takes unrecorded.
+fn sure(state: LeaseState) -> LeaseState {
+    if state.contains(W) { state } else { LeaseState::EMPTY }
+}
+
 impl Caching {
     /// The client of a persistent open is away: the open is kept, with whatever it caches (3.3.7.1). A break under way waits for
     /// the client, or for its timer (3.3.4.7).
@@ -47,8 +53,8 @@ impl Caching {
     pub(crate) fn restore(&mut self, key: CacheKey, open: OpenId, stream: &Name, held: HeldCache) {
         let (form, state, epoch) = match held {
             HeldCache::Nothing => return,
-            HeldCache::Oplock(level) => (Form::Oplock, rights(level), 0),
-            HeldCache::Lease { state, v2: None, .. } => (Form::LeaseV1, legal(state), 0),
+            HeldCache::Oplock(level) => (Form::Oplock, sure(rights(level)), 0),
+            HeldCache::Lease { state, v2: None, .. } => (Form::LeaseV1, sure(legal(state)), 0),
             HeldCache::Lease { state, v2: Some(LeaseV2 { parent, epoch }), .. } => {
                 (Form::LeaseV2 { parent }, legal(state), epoch.wrapping_add(EPOCH_GAP))
             }

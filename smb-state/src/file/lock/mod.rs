@@ -148,7 +148,8 @@ impl Locks {
         self.0.get(stream).map(|table| table.held(open)).unwrap_or_default()
     }
 
-    /// An open has these locks again. Returns false, and locks nothing, if another open's are in the way.
+    /// An open has these locks again. Those of others that are in the way are of earlier records, and were unlocked before these
+    /// were granted: they go. Returns false, and locks nothing, if its own contradict each other.
     pub(super) fn restore(&mut self, open: OpenId, stream: &Name, held: &[(Lock, u64)]) -> bool {
         let locks: Vec<Lock> = held
             .iter()
@@ -156,7 +157,11 @@ impl Locks {
                 std::iter::repeat_n(*lock, usize::try_from(*count).unwrap_or(usize::MAX))
             })
             .collect();
-        self.change(stream, |table| table.lock(open, &locks, u32::MAX)).is_ok()
+        self.change(stream, |table| {
+            table.displace(open, &locks);
+            table.lock(open, &locks, u32::MAX)
+        })
+        .is_ok()
     }
 
     /// Whether a lock is in the way.
@@ -305,5 +310,12 @@ impl File {
         };
         let all = self.locks.change(&stream, |table| ranges.iter().all(|range| table.unlock(open, *range)));
         if all { Answer::Granted } else { Answer::Refused(NtStatus::RANGE_NOT_LOCKED) }
+    }
+
+    /// An open does not have locks after all that it was granted.
+    pub(super) fn give_back(&mut self, open: OpenId, locks: &[Lock]) {
+        if let Some(grant) = self.grants.get(&open) {
+            self.locks.change(&grant.stream, |table| table.undo(open, locks));
+        }
     }
 }

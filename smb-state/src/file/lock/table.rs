@@ -97,6 +97,19 @@ impl Table {
         Ok(())
     }
 
+    /// Takes from others what is in the way of these locks of an open.
+    pub(super) fn displace(&mut self, open: OpenId, locks: &[Lock]) {
+        for other in self.owners.keys().copied().filter(|other| *other != open).collect::<Vec<_>>() {
+            for (held, count) in self.held(other) {
+                if locks.iter().any(|lock| lock.meets(held)) {
+                    (0..count).for_each(|_| {
+                        self.remove(other, held);
+                    });
+                }
+            }
+        }
+    }
+
     /// Gives back what [`Table::lock`] took.
     pub(super) fn undo(&mut self, open: OpenId, locks: &[Lock]) {
         for lock in locks {

@@ -628,6 +628,10 @@ impl Shard {
         }
         open.lease_v2 = matches!(creating.cached, Cached::Lease { v2: Some(_), .. });
         if !creating.recorded {
+            if let Some(durable) = durable.as_ref().filter(|durable| durable.persistent.is_some()) {
+                let owned = self.persistent_of.entry(durable.owner.clone()).or_default();
+                *owned += 1;
+            }
             (open.durable, open.created) = (durable, created);
             if alive && open.persistent().is_some() {
                 return self.record_create(creating, object, turn);
@@ -717,7 +721,11 @@ impl Shard {
 
     /// Nothing is made.
     fn forget_create(&mut self, creating: Box<Creating>, turn: &mut Turn<'_>) {
-        self.opens.remove(&creating.open);
+        let open = self.opens.remove(&creating.open);
+        let durable = open.and_then(|open| open.durable).filter(|durable| durable.persistent.is_some());
+        if let Some(durable) = durable {
+            self.persists_no_more(&durable.owner);
+        }
         self.open_is_gone(creating.origin.session, creating.origin.tree, creating.open, turn);
     }
 }

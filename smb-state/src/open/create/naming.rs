@@ -83,13 +83,14 @@ impl Shard {
         let owner = session.identity.as_ref().filter(|_| attributes.kind == Kind::File)?;
         let tree = session.trees.get(&creating.origin.tree)?;
         let available = tree.continuous_availability.is_some() && creating.wish.is_persistent();
-        let persistent = available.then_some(Persistent {
+        let persistent = (available && self.may_persist(owner)).then_some(Persistent {
             desired: creating.request.desired_access,
             share_access: creating.request.share_access,
             generation: attributes.creation,
             generation_to_be: None,
             recorded: false,
             deletes: false,
+            remembered: false,
         });
         creating.wish.grant(creating.cached, persistent, owner, &self.limits)
     }

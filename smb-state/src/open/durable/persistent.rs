@@ -25,6 +25,7 @@ use super::super::{Open, State};
 use crate::action::{Action, StoreChange};
 use crate::event::Identity;
 use crate::file::FileAsk;
+use crate::file::lock::Lock;
 use crate::ids::{ConnectionId, FileKey, OpenId, SessionId, ShareId, Token};
 use crate::message::{Address, Answer, Finished, Message};
 use crate::record::{Held, Record};
@@ -46,6 +47,8 @@ pub(crate) struct Persistent {
     pub recorded: bool,
     /// Its close may delete the file.
     pub deletes: bool,
+    /// The store was asked to forget the record, and could not.
+    pub remembered: bool,
 }
 
 /// A request that is answered once its open's record is durable.
@@ -55,6 +58,8 @@ pub(crate) struct Recording {
     finished: Finished,
     /// A LOCK's sequence, kept if it was carried out.
     sequence: Option<(LockSequence, bool)>,
+    /// What it locked, given back if that can't be recorded.
+    locks: Vec<Lock>,
 }
 
 impl Open {
@@ -116,13 +121,13 @@ impl Shard {
         id: OpenId,
         finished: Finished,
         changed: bool,
-        sequence: Option<(LockSequence, bool)>,
+        (sequence, locks): (Option<(LockSequence, bool)>, Vec<Lock>),
         turn: &mut Turn<'_>,
     ) {
         let open = self.opens.get(&id).filter(|open| changed && open.persistent().is_some());
         let recorded = open.map(|open| open.file);
         match recorded {
-            Some(file) => self.ask_to_hold(file, Recording { open: id, finished, sequence }, turn),
+            Some(file) => self.ask_to_hold(file, Recording { open: id, finished, sequence, locks }, turn),
             None => {
                 let ticket = finished.origin.ticket;
                 self.end_sequence(id, sequence);
@@ -140,7 +145,7 @@ impl Shard {
         {
             persistent.generation = generation;
         }
-        self.finish_recorded(id, finished, changed, None, turn);
+        self.finish_recorded(id, finished, changed, (None, Vec::new()), turn);
     }
 
     /// Ends the acknowledgment of a break: what a persistent open under the lease caches is another now.
@@ -165,7 +170,11 @@ impl Shard {
                 let file = open.file;
                 let mut finished = finished;
                 finished.origin.ticket = Ticket::UNCOUNTED;
-                self.ask_to_hold(file, Recording { open: id, finished, sequence: None }, turn);
+                self.ask_to_hold(
+                    file,
+                    Recording { open: id, finished, sequence: None, locks: Vec::new() },
+                    turn,
+                );
             }
             None => turn.finish(finished),
         }
@@ -233,11 +242,11 @@ impl Shard {
             Some(Wait::Create(creating)) => self.on_create_recorded(creating, durable, turn),
             Some(Wait::Recording(recording)) => self.end_recording(*recording, durable, turn),
             Some(Wait::Forgetting(id)) => {
-                self.is_forgotten(id);
+                self.is_forgotten(id, durable);
                 self.begin_close(id, turn);
             }
             Some(Wait::CloseForgotten(closing)) => {
-                self.is_forgotten(closing.open);
+                self.is_forgotten(closing.open, durable);
                 self.on_handle_closed(*closing, turn);
             }
             Some(Wait::Nothing) => {}
@@ -250,10 +259,14 @@ impl Shard {
     }
 
     fn end_recording(&mut self, recording: Recording, durable: bool, turn: &mut Turn<'_>) {
-        let Recording { open, mut finished, sequence } = recording;
+        let Recording { open, mut finished, sequence, locks } = recording;
         let ticket = finished.origin.ticket;
         if !durable {
-            // What was done is done; but the client may not rely on it.
+            // What was done is done, but for locks; and the client may not rely on it.
+            if let Some(file) = self.opens.get(&open).map(|open| open.file).filter(|_| !locks.is_empty()) {
+                let ask = FileAsk::GiveBack { open, locks };
+                turn.post(Address::File(file), Message::AskFile(ask, self.nobody()));
+            }
             (finished.status, finished.body) = (NtStatus::UNEXPECTED_IO_ERROR, Body::Error);
         }
         self.end_sequence(open, sequence.map(|(sequence, success)| (sequence, success && durable)));
@@ -267,9 +280,10 @@ impl Shard {
         }
     }
 
-    fn is_forgotten(&mut self, id: OpenId) {
+    /// The store has forgotten a record; or could not: the close goes on, but is not answered as one that is done.
+    fn is_forgotten(&mut self, id: OpenId, durable: bool) {
         if let Some(persistent) = self.opens.get_mut(&id).and_then(Open::persistent_mut) {
-            persistent.recorded = false;
+            (persistent.recorded, persistent.remembered) = (false, !durable);
         }
     }
 

@@ -94,7 +94,7 @@ impl Shard {
         }
     }
 
-    /// Keeps an open for its client, for as long as that was told, or until there are too many.
+    /// Keeps an open for its client, for as long as that was told; unless there are too many and it is not persistent.
     pub(crate) fn keep(&mut self, id: OpenId, open: Open, turn: &mut Turn<'_>) {
         let after_ms = open.durable.as_ref().map_or(0, |durable| durable.timeout_ms);
         let most = self.limits.preserved_opens_max;
@@ -105,6 +105,8 @@ impl Shard {
         });
         // Nobody has more than half of the places, so that nobody can have all others' opens closed.
         let full = self.preserved >= most || owned > most.div_ceil(2);
+        // What is promised to outlive the server is not given up for lack of room: it was counted when it was promised.
+        let full = full && open.persistent().is_none();
         let lost = self.lost_early.remove(&id);
         self.preserved += 1;
         self.abroad.remove(&id);
@@ -162,6 +164,31 @@ impl Shard {
             }
         }
         self.disarm(Timer::Scavenger(id), turn);
+    }
+}
+
+impl Shard {
+    /// Whether somebody may have another persistent open: as many as there may be preserved ones, and nobody more than half.
+    pub(crate) fn may_persist(&self, owner: &Identity) -> bool {
+        let most = self.limits.preserved_opens_max as usize;
+        let owned = self.persistent_of.get(owner).map_or(0, |owned| *owned as usize);
+        owned < most.div_ceil(2)
+            && self.persistent_of.values().map(|owned| *owned as usize).sum::<usize>() < most
+    }
+
+    /// Somebody has another persistent open whose home this is.
+    pub(crate) fn persists(&mut self, owner: &Identity) {
+        *self.persistent_of.entry(owner.clone()).or_default() += 1;
+    }
+
+    /// Somebody has one less.
+    pub(crate) fn persists_no_more(&mut self, owner: &Identity) {
+        if let Some(owned) = self.persistent_of.get_mut(owner) {
+            *owned -= 1;
+            if *owned == 0 {
+                self.persistent_of.remove(owner);
+            }
+        }
     }
 }
 

@@ -5,13 +5,14 @@
 //! Resolving --the same file--> Opening --> [Claiming its lease] --> AskingFile --> Preserved
 //! ```
 //! The adapter restores one after the other, in the order in which their records were written, before anybody may connect. The
-//! open's home does it. What can't be restored (the file is gone, or is another one; the share is no longer continuously
-//! available) is forgotten, its record too. How old a record is says nothing of when its client went: the scavenger's time begins
+//! open's home does it. What is not there any more (the file is gone, or is another one; the share is no longer continuously
+//! available; a later record says otherwise) is forgotten, its record too. Where nobody can tell, because storage failed, the record
+//! stays for the next start, without what its client caches: others may use the file until then. How old a record is says nothing of when its client went: the scavenger's time begins
 //! with the start.
 
 use smb_proto::Name;
 use smb_proto::access::AccessMask;
-use smb_proto::create_context::LeaseKey;
+use smb_proto::create_context::{LeaseKey, LeaseState};
 use smb_proto::fscc::name::StreamPath;
 
 use super::super::channel_sequence::Outstanding;
@@ -21,7 +22,7 @@ use super::super::{Open, State};
 use super::persistent::{NOWHERE, Persistent, share_of};
 use super::replay::is_replayable;
 use super::{Created, Durable};
-use crate::action::{Action, Audit};
+use crate::action::{Action, Audit, StoreChange};
 use crate::file::caching::{CacheKey, LeaseV2};
 use crate::file::permit::{Permit, UnderPermit};
 use crate::file::{FileAsk, Grant, Link};
@@ -51,7 +52,7 @@ enum Stage {
 
 impl Shard {
     /// A record that was there when the server started.
-    pub(crate) fn on_restored(&mut self, record: Record, turn: &mut Turn<'_>) {
+    pub(crate) fn on_restored(&mut self, mut record: Record, turn: &mut Turn<'_>) {
         let known = self.opens.contains_key(&record.open);
         let share =
             share_of(self, &record.share).filter(|(_, share)| share.continuous_availability.is_some());
@@ -65,6 +66,8 @@ impl Shard {
             path: path.components().map(Name::from_units).collect(),
             stream: path.stream().cloned(),
         };
+        // What the share lets nobody do any more it does not let this open do either.
+        record.access = AccessMask(record.access.0 & share.maximal_access().0);
         let restoring = Restoring {
             record,
             share: id,
@@ -95,6 +98,9 @@ impl Shard {
                 restoring.stage = Stage::Opening(object);
                 self.submit(restoring.requester.clone(), op, Wait::Restoring(restoring), turn);
             }
+            (Stage::Resolving, StorageReply::Resolved(Resolved::NoPath | Resolved::NotADirectory)) => {
+                self.give_up_restoring(&restoring, None, turn);
+            }
             (Stage::Resolving, StorageReply::Resolved(Resolved::NoName { parent: object }))
             | (Stage::Resolving, StorageReply::Resolved(Resolved::NoStream { file: object })) => {
                 self.give_up_restoring(&restoring, Some(object), turn);
@@ -103,9 +109,9 @@ impl Shard {
                 self.claim_restored(restoring, object, turn)
             }
             (Stage::Opening(object) | Stage::Claiming(object) | Stage::AskingFile(object), _) => {
-                self.give_up_restoring(&restoring, Some(object), turn);
+                self.leave_record(*restoring, Some(object), turn);
             }
-            (Stage::Resolving, _) => self.give_up_restoring(&restoring, None, turn),
+            (Stage::Resolving, _) => self.leave_record(*restoring, None, turn),
         }
     }
 
@@ -165,6 +171,7 @@ impl Shard {
             let ask = ClientAsk::BeginCreate { guid: created.guid, created: known };
             turn.post(Address::Client(client), Message::AskClient(ask, self.nobody()));
         }
+        self.persists(&restoring.record.identity());
         self.keep(id, open, turn);
         turn.push(Action::Recovered { open: id, restored: true });
     }
@@ -174,6 +181,23 @@ impl Shard {
             self.forget_handle(object.handle, restoring.requester.clone(), turn);
         }
         self.give_up_record(restoring.record.open, turn);
+    }
+
+    /// Storage could not say whether the file is there.
+    fn leave_record(&mut self, restoring: Restoring, object: Option<Object>, turn: &mut Turn<'_>) {
+        let Restoring { mut record, requester, .. } = restoring;
+        if let Some(object) = object {
+            self.forget_handle(object.handle, requester, turn);
+        }
+        let open = record.open;
+        record.held.cached = match record.held.cached {
+            HeldCache::Lease { key, v2, .. } => HeldCache::Lease { key, state: LeaseState::EMPTY, v2 },
+            HeldCache::Nothing | HeldCache::Oplock(_) => HeldCache::Nothing,
+        };
+        turn.push(Action::Record(Audit::NotRestored { open }));
+        let (token, change) = (self.waits.insert(Wait::Nothing), StoreChange::Put(Box::new(record)));
+        turn.push(Action::Store { token, connection: ConnectionId(0), change });
+        turn.push(Action::Recovered { open, restored: false });
     }
 
     fn give_up_record(&mut self, id: OpenId, turn: &mut Turn<'_>) {
@@ -236,6 +260,7 @@ impl Restoring {
             generation_to_be: None,
             recorded: true,
             deletes: record.held.delete_on_close || record.held.delete_pending,
+            remembered: false,
         };
         let durable =
             Durable { owner: record.identity(), timeout_ms: record.timeout_ms, persistent: Some(persistent) };

@@ -705,3 +705,6 @@ fn no_crash_breaks_a_promise() {
 fn a_store_that_lies_is_caught() {
     assert!(crashes(1, true) > 3, "the scenario sees nothing");
 }
+
+mod broken;
+mod restored;
