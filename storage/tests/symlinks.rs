@@ -147,6 +147,7 @@ fn what_can_not_become_a_link_stays_as_it_is() {
         ("e", "x", NtStatus::NOT_SUPPORTED),
         ("g", "..", NtStatus::ACCESS_DENIED),
         ("g", r"x\..\..\y", NtStatus::ACCESS_DENIED),
+        ("g", r"x\..\y", NtStatus::ACCESS_DENIED),
         ("g", "", NtStatus::IO_REPARSE_DATA_INVALID),
         ("g", r"\x", NtStatus::IO_REPARSE_DATA_INVALID),
         ("g", "x/../../y", NtStatus::IO_REPARSE_DATA_INVALID),
@@ -157,6 +158,39 @@ fn what_can_not_become_a_link_stays_as_it_is() {
         client.close(object.handle);
     }
     assert_eq!(fs::read_dir(root.path()).unwrap().count(), 4);
+}
+
+#[test]
+fn a_link_moves_only_to_where_it_stays_inside() {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir_all(root.path().join("a/b")).unwrap();
+    let (driver, client) = volume(root.path());
+    client.put("a\\b\\link", b"");
+    let link = client.find("a\\b\\link");
+    assert_eq!(set_target(&client, link.handle, r"..\..\x"), Ok(()));
+    // A local program's links may lead anywhere, but not further by what clients do.
+    symlink("../../x", root.path().join("a/far")).unwrap();
+    let far = client.find("a\\far");
+    for (handle, from, to, status) in [
+        (link.handle, "a/b/link", "a\\link", Err(NtStatus::ACCESS_DENIED)),
+        (link.handle, "a/b/link", "link", Err(NtStatus::ACCESS_DENIED)),
+        (far.handle, "a/far", "far", Err(NtStatus::ACCESS_DENIED)),
+        (far.handle, "a/far", "a\\farther", Ok(())),
+        (link.handle, "a/b/link", "a\\b\\moved", Ok(())),
+    ] {
+        let parent = client.find(to.rsplit_once('\\').map_or("", |(parent, _)| parent));
+        let name = Name::from(to.rsplit('\\').next().unwrap());
+        let more = StorageOp::Link { handle, parent: parent.handle, name, replace: false };
+        if status.is_err() {
+            assert_eq!(client.done(more), status, "another name: {to}");
+        }
+        client.close(parent.handle);
+        assert_eq!(client.rename(handle, to, false), status, "{to}");
+        assert_eq!(root.path().join(from).is_symlink(), status.is_err());
+    }
+    client.close(link.handle);
+    client.close(far.handle);
+    assert_eq!(driver.handles_open(), 0);
 }
 
 #[test]

@@ -234,7 +234,10 @@ impl Volume {
             return Err(NtStatus::INVALID_PARAMETER.into());
         }
         let _naming = self.hold_naming(place)?;
-        let (source, _) = self.current_link(node)?;
+        let (source, entry) = self.current_link(node)?;
+        if entry.file_type == FileType::Symlink {
+            self.check_moves(&source.parent, &source.name, to)?;
+        }
         let (to_slot, from_slot) = (self.indexes.slot(to), self.indexes.slot(&source.parent));
         let mut held = self.hold_pair((to, &to_slot), (&source.parent, &from_slot), place)?;
         let existing = self.existing(&mut held.to, to, &local, name, place)?;
@@ -332,6 +335,10 @@ impl Volume {
             return Err(NtStatus::FILE_IS_A_DIRECTORY.into());
         }
         let _naming = self.hold_naming(place)?;
+        if node.inode.is_symlink {
+            let (link, _) = self.current_link(node)?;
+            self.check_moves(&link.parent, &link.name, to)?;
+        }
         let slot = self.indexes.slot(to);
         let mut held = self.indexes.hold(&slot, to, place)?;
         let existing = self.existing(&mut held, to, &local, name, place)?;

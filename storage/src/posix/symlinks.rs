@@ -1,9 +1,14 @@
 //! Symbolic links as reparse points: where they lead, and how a client makes one.
 //!
 //! The driver follows none of them (`PosixOptions::follows_links` is the other way): it says where a link leads, and the client
-//! comes with a path of its own. What it says, and what a client may set, is relative to the link's directory and does not
-//! climb out of the root, so that neither a client nor a local program is led out by a link that came through the server. A
-//! local program's absolute link into the root is told as a relative one; where any other leads is not told.
+//! comes with a path of its own. What it says is relative to the link's directory and, taken by its words, does not climb out
+//! of the root. A local program's absolute link into the root is told as a relative one; where any other leads is not told.
+//!
+//! Local programs do follow links, so what a client may set is narrower: `..` comes only first, where it cannot be a way back
+//! from somewhere else that another link leads to, and not more often than there are directories above. That is looked at
+//! again when a link is renamed, or gets another name, in a directory nearer to the root. It is not when a directory above the
+//! link moves: whoever moves one nearer to the root through the server, or anything by other means, may leave links below it
+//! that lead local programs out of the root. The server itself follows none of them.
 //!
 //! A link is a link of the file system, so an object that becomes one is replaced under its name, in one step: the number is
 //! another afterwards, attributes that clients set are not kept, and who may do what with it the directory's security
@@ -42,6 +47,26 @@ fn check_inside<'p>(parts: impl Iterator<Item = &'p [u8]>, mut depth: usize) -> 
         }
     }
     Ok(())
+}
+
+/// The same for what clients set: `..` comes before anything else.
+fn check_settable<'p>(parts: impl Iterator<Item = &'p [u8]>, depth: usize) -> Outcome<()> {
+    let (mut up, mut has_name) = (0, false);
+    for part in parts {
+        match part {
+            b"." => {}
+            b".." if has_name || up == depth => return Err(NtStatus::ACCESS_DENIED.into()),
+            b".." => up += 1,
+            _ => has_name = true,
+        }
+    }
+    Ok(())
+}
+
+/// What is left of a path below `root`, which has no separator at its end.
+fn below<'p>(path: &'p [u8], root: &[u8]) -> Option<&'p [u8]> {
+    let below = path.strip_prefix(root)?;
+    if below.is_empty() { Some(below) } else { below.strip_prefix(b"/") }
 }
 
 fn parts(path: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -91,8 +116,22 @@ impl Volume {
         let root = readlink(self.root.path(), Vec::new())?;
         let path = readlink(directory.path(), Vec::new())?;
         let root = root.to_bytes().strip_suffix(b"/").unwrap_or(root.to_bytes());
-        let below = path.to_bytes().strip_prefix(root).ok_or(NtStatus::OBJECT_NAME_NOT_FOUND)?;
-        Ok(below.strip_prefix(b"/").unwrap_or(below).to_vec())
+        Ok(below(path.to_bytes(), root).ok_or(NtStatus::OBJECT_NAME_NOT_FOUND)?.to_vec())
+    }
+
+    fn depth_of(&self, directory: &Inode) -> Outcome<usize> {
+        Ok(parts(&self.path_below_root(directory)?).count())
+    }
+
+    /// Whether the link of this name may be put into another directory: not if it then leads out of the root, unless that is no
+    /// nearer to it, so that the link leads no further than it did.
+    pub(super) fn check_moves(&self, from: &Inode, name: &CStr, to: &Inode) -> Outcome<()> {
+        let (was, depth) = (self.depth_of(from)?, self.depth_of(to)?);
+        let text = readlinkat(from.fd(), name, Vec::new())?;
+        if depth >= was || text.to_bytes().starts_with(b"/") {
+            return Ok(());
+        }
+        check_settable(parts(text.to_bytes()), depth)
     }
 
     /// Where a link leads, from its directory; `text` is what the link says.
@@ -148,7 +187,7 @@ impl Volume {
             Some(target) => {
                 self.check_can_be_link(node)?;
                 let local = to_local(target)?;
-                check_inside(parts(local.to_bytes()), parts(&self.path_below_root(&link.parent)?).count())?;
+                check_settable(parts(local.to_bytes()), self.depth_of(&link.parent)?)?;
                 Some(local)
             }
             None if node.inode.is_symlink => None,
@@ -235,6 +274,21 @@ mod tests {
         let check = |target: &str, depth| check_inside(parts(target.as_bytes()), depth).is_ok();
         assert!(check("a/b", 0) && check("../a", 1) && check("a/../..", 1) && check(".", 0));
         assert!(!check("..", 0) && !check("a/../../b", 0) && !check("../../a", 1));
+    }
+
+    #[test]
+    fn what_clients_set_climbs_only_first() {
+        let check = |target: &str, depth| check_settable(parts(target.as_bytes()), depth).is_ok();
+        assert!(check("a/b", 0) && check("../a", 1) && check("./.././../a/./b", 2) && check(".", 0));
+        assert!(!check("..", 0) && !check("../../a", 1) && !check("a/../b", 5) && !check("../a/..", 5));
+    }
+
+    #[test]
+    fn a_sibling_of_the_root_is_not_below_it() {
+        assert_eq!(below(b"/srv/a/b/c", b"/srv/a"), Some(&b"b/c"[..]));
+        assert_eq!(below(b"/srv/a", b"/srv/a"), Some(&b""[..]));
+        assert_eq!(below(b"/b", b""), Some(&b"b"[..]));
+        assert_eq!(below(b"/srv/ab", b"/srv/a"), None);
     }
 
     #[test]
