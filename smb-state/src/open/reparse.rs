@@ -59,7 +59,8 @@ impl Shard {
                 return Err(NtStatus::IO_REPARSE_TAG_NOT_HANDLED);
             }
         };
-        let op = StorageOp::SetLinkTarget { handle: open.handle, target: Some(target) };
+        let op =
+            StorageOp::SetLinkTarget { handle: open.handle, target: Some(target), initial: Box::default() };
         let control = Then::Ioctl(Control::new(ioctl, request.file_id));
         self.submit_checked(request, Cause::Write, op, control, turn);
         Ok(())
@@ -81,7 +82,7 @@ impl Shard {
         if tag != ReparseTag::SYMLINK {
             return Err(NtStatus::IO_REPARSE_TAG_MISMATCH);
         }
-        let op = StorageOp::SetLinkTarget { handle: open.handle, target: None };
+        let op = StorageOp::SetLinkTarget { handle: open.handle, target: None, initial: Box::default() };
         let control = Then::Ioctl(Control::new(ioctl, request.file_id));
         self.submit_checked(request, Cause::Write, op, control, turn);
         Ok(())

@@ -97,7 +97,7 @@ impl Volume {
     }
 
     /// The record that a new file starts with, if it needs one.
-    fn initial_record(&self, kind: Kind, initial: &Initial) -> Option<Record> {
+    pub(super) fn initial_record(&self, kind: Kind, initial: &Initial) -> Option<Record> {
         if !self.caps.extended_attributes {
             return None;
         }
@@ -127,7 +127,12 @@ impl Volume {
     }
 
     /// Gives a file what it starts with, besides its data. `true` if there was anything to give.
-    fn give_initial(&self, node: &Node, initial: &Initial, record: Option<Record>) -> Outcome<bool> {
+    pub(super) fn give_initial(
+        &self,
+        node: &Node,
+        initial: &Initial,
+        record: Option<Record>,
+    ) -> Outcome<bool> {
         let mut given = false;
         if let Some(new) = record {
             Record::update(&node.inode, |record| {

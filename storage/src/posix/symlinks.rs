@@ -10,12 +10,17 @@
 //! link moves: whoever moves one nearer to the root through the server, or anything by other means, may leave links below it
 //! that lead local programs out of the root. The server itself follows none of them.
 //!
-//! A link is a link of the file system, so an object that becomes one is replaced under its name, in one step: the number is
-//! another afterwards, attributes that clients set are not kept, and who may do what with it the directory's security
-//! descriptor says. Other handles of the object stay with what it was.
+//! A link is a link of the file system, so an object that becomes one is replaced under its name, in one step: attributes that
+//! clients set are not kept, and who may do what with it the directory's security descriptor says. A file that a link becomes
+//! has a descriptor of its own from the start. The core sees to it that nobody else has the object open meanwhile; what a local
+//! program does that has it open meets what it was, but data that it wrote before the exchange lets the object stay.
+//!
+//! While a handle stands for the new object, it goes by the number of the old one, whose inode stays pinned for as long: the core
+//! knows a file that is open by its number, and everybody who opens the name meanwhile meets the share modes, locks and leases of
+//! who has it open; and the number of the old inode can't become that of another file. With the last handle this ends, and the
+//! object has the number of its own that listings show all along.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::fs::{
@@ -25,12 +30,13 @@ use rustix::fs::{
 use rustix::io::Errno;
 use smb_proto::{Name, NtStatus};
 use smb_state::ids::Handle;
+use smb_state::storage::{Initial, Kind};
 
 use super::Volume;
-use super::handle::{Inode, LinkState, Node, Stat};
+use super::handle::{Inode, LinkState, Node, Precursor, Stat};
 use super::names;
 use super::resolve::pin_name;
-use crate::fault::{Fault, Outcome, Place};
+use crate::fault::{Outcome, Place};
 use crate::handles::lock;
 
 const BACKSLASH: u16 = b'\\' as u16;
@@ -173,6 +179,7 @@ impl Volume {
         handle: Handle,
         node: &Arc<Node>,
         target: Option<&Name>,
+        initial: &Initial,
         place: Place,
     ) -> Outcome<()> {
         if !self.caps.symbolic_links {
@@ -195,28 +202,30 @@ impl Volume {
         };
         let slot = self.indexes.slot(&link.parent);
         let mut held = self.indexes.hold(&slot, &link.parent, place)?;
-        let (pin, stat) = held.change(&[], || self.replace(node, &link, new.as_deref()))?;
+        let inode = held.change(&[], || self.replace(node, &link, new.as_deref(), initial))?;
         drop(held);
-        let inode = self.inode(pin, false, &stat);
-        lock(&node.link.state).entry = stat.key;
+        let mut state = lock(&node.link.state);
+        state.entry = inode.key;
+        self.links.put(state.key(), &node.link);
+        drop(state);
         self.forget_times(node);
         self.handles.replace(handle, Arc::new(self.node(inode, Arc::clone(&node.link), None)))
     }
 
     fn check_can_be_link(&self, node: &Node) -> Outcome<()> {
         let stat = node.inode.stat()?;
-        match stat.file_type {
-            FileType::Directory => self.check_empty(node),
-            FileType::RegularFile if stat.size > 0 => Err(NtStatus::IO_REPARSE_DATA_INVALID.into()),
-            // A link of the file system has one name.
-            FileType::RegularFile if stat.links > 1 => Err(NtStatus::NOT_SUPPORTED.into()),
-            FileType::RegularFile | FileType::Symlink => Ok(()),
-            _ => Err(NtStatus::ACCESS_DENIED.into()),
-        }
+        check_can_go(&stat)?;
+        if stat.file_type == FileType::Directory { self.check_empty(node) } else { Ok(()) }
     }
 
     /// Puts a link, or a file, where an object is.
-    fn replace(&self, node: &Node, link: &LinkState, target: Option<&CStr>) -> Outcome<(OwnedFd, Stat)> {
+    fn replace(
+        &self,
+        node: &Node,
+        link: &LinkState,
+        target: Option<&CStr>,
+        initial: &Initial,
+    ) -> Outcome<Arc<Inode>> {
         let directory = link.parent.fd();
         // A name that cannot be a client's.
         let passing =
@@ -239,41 +248,107 @@ impl Volume {
             made => made?,
         }
         let swap = || renameat_with(directory, &passing, directory, &link.name, RenameFlags::EXCHANGE);
-        let remove = |flags| unlinkat(directory, &passing, flags);
-        if let Err(errno) = swap() {
-            let _ = remove(AtFlags::empty());
-            return Err(errno.into());
-        }
-        let was = Stat::of_name(directory, &passing);
-        let ours = was.as_ref().is_ok_and(|was| was.key == link.entry);
-        let is_directory = was.is_ok_and(|was| was.file_type == FileType::Directory);
-        let removed = match ours {
-            true if is_directory => remove(AtFlags::REMOVEDIR),
-            true => remove(AtFlags::empty()),
-            false => Err(Errno::NOENT),
-        };
-        if let Err(errno) = removed {
-            // A local program was faster: it put something else there, or something into the directory.
+        let remove = || unlinkat(directory, &passing, AtFlags::empty());
+        let made = self.successor(node, &link.parent, &passing, target.is_none().then_some(initial));
+        let made = made.and_then(|made| {
             swap()?;
-            let _ = remove(AtFlags::empty());
-            return Err(match errno {
-                Errno::NOTEMPTY | Errno::EXIST => Fault::Status(NtStatus::DIRECTORY_NOT_EMPTY),
-                errno => errno.into(),
-            });
+            Ok(made)
+        });
+        if made.is_err() {
+            let _ = remove();
+            return made;
         }
-        Ok(pin_name(&link.parent, &link.name)?)
+        if let Err(fault) = remove_replaced(link, &passing) {
+            // A local program was faster.
+            swap()?;
+            let _ = remove();
+            return Err(fault);
+        }
+        made
+    }
+
+    /// What is about to take an object's place, known by its inode before anybody can find it there. A file gets what it starts
+    /// with.
+    fn successor(
+        &self,
+        node: &Node,
+        directory: &Inode,
+        name: &CStr,
+        initial: Option<&Initial>,
+    ) -> Outcome<Arc<Inode>> {
+        let (pin, stat) = pin_name(directory, name)?;
+        let inode = self.inode(pin, false, &stat);
+        let pin = node.inode.precursor.get().map_or(&node.inode, |precursor| &precursor.pin);
+        let precursor = Precursor { number: self.number_of(&node.inode), pin: Arc::clone(pin) };
+        inode.precursor.set(precursor).map_err(|_| NtStatus::INTERNAL_ERROR)?;
+        if let Some(initial) = initial {
+            let record = self.initial_record(Kind::File, initial);
+            let new = self.node(Arc::clone(&inode), Arc::clone(&node.link), None);
+            self.give_initial(&new, initial, record)?;
+        }
+        Ok(inode)
+    }
+}
+
+/// Removes what was replaced, under its passing name, if it still is what was to be replaced and may be.
+fn remove_replaced(link: &LinkState, passing: &CStr) -> Outcome<()> {
+    let directory = link.parent.fd();
+    let was = Stat::of_name(directory, passing)?;
+    if was.key != link.entry {
+        return Err(Errno::NOENT.into());
+    }
+    check_can_go(&was)?;
+    let flags = if was.file_type == FileType::Directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+    match unlinkat(directory, passing, flags) {
+        Err(Errno::NOTEMPTY | Errno::EXIST) => Err(NtStatus::DIRECTORY_NOT_EMPTY.into()),
+        removed => Ok(removed?),
+    }
+}
+
+/// Whether nothing is lost with an object.
+fn check_can_go(stat: &Stat) -> Outcome<()> {
+    match stat.file_type {
+        FileType::RegularFile if stat.size > 0 => Err(NtStatus::IO_REPARSE_DATA_INVALID.into()),
+        // A link of the file system has one name.
+        FileType::RegularFile if stat.links > 1 => Err(NtStatus::NOT_SUPPORTED.into()),
+        FileType::RegularFile | FileType::Symlink | FileType::Directory => Ok(()),
+        _ => Err(NtStatus::ACCESS_DENIED.into()),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use smb_state::storage::Resolved;
+
     use super::*;
+    use crate::fault::Fault;
+    use crate::offload::Inline;
+    use crate::posix::{Posix, PosixOptions};
 
     #[test]
     fn targets_stay_inside() {
         let check = |target: &str, depth| check_inside(parts(target.as_bytes()), depth).is_ok();
         assert!(check("a/b", 0) && check("../a", 1) && check("a/../..", 1) && check(".", 0));
         assert!(!check("..", 0) && !check("a/../../b", 0) && !check("../../a", 1));
+    }
+
+    #[test]
+    fn data_that_came_just_before_the_exchange_stays() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("f"), "").unwrap();
+        let driver = Posix::new(root.path(), PosixOptions::default(), Arc::new(Inline)).unwrap();
+        let volume = &driver.volume;
+        let Ok(Resolved::Found(file)) = volume.resolve(&[Name::from("f")], None, Place::Offloaded) else {
+            panic!("the file is there")
+        };
+        let node = volume.handles.get(file.handle).unwrap();
+        let link = node.link.now();
+        // It was looked at and found empty; then a local program writes.
+        std::fs::write(root.path().join("f"), "data").unwrap();
+        let replaced = volume.replace(&node, &link, Some(c"x"), &Initial::default());
+        assert!(matches!(replaced, Err(Fault::Status(NtStatus::IO_REPARSE_DATA_INVALID))));
+        assert_eq!(std::fs::read(root.path().join("f")).unwrap(), b"data");
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1, "nothing is left over");
     }
 
     #[test]
