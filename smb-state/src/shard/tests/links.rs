@@ -160,13 +160,20 @@ fn links_are_made_and_unmade_through_an_open() {
     };
     let set = FsctlCode::SET_REPARSE_POINT;
     let (token, op) = submitted(&control(&mut world, id, set, symlink(1), 0));
-    assert_eq!(op, StorageOp::SetLinkTarget { handle: Handle(60), target: Some(Name::from("there")) });
+    assert_eq!(
+        op,
+        StorageOp::SetLinkTarget {
+            handle: Handle(60),
+            target: Some(Name::from("there")),
+            initial: Box::default()
+        }
+    );
     let actions = world.answer(token, StorageReply::Done);
     assert_eq!(response(&actions).status, NtStatus::SUCCESS);
     let delete = FsctlCode::DELETE_REPARSE_POINT;
     let remove = |tag| IoctlInput::DeleteReparsePoint(tag);
     let (token, op) = submitted(&control(&mut world, id, delete, remove(ReparseTag::SYMLINK), 0));
-    assert_eq!(op, StorageOp::SetLinkTarget { handle: Handle(60), target: None });
+    assert_eq!(op, StorageOp::SetLinkTarget { handle: Handle(60), target: None, initial: Box::default() });
     let actions = world.answer(token, StorageReply::Failed(NtStatus::NOT_A_REPARSE_POINT));
     assert_eq!(response(&actions).status, NtStatus::NOT_A_REPARSE_POINT);
 
@@ -184,6 +191,83 @@ fn links_are_made_and_unmade_through_an_open() {
         let actions = control(&mut world, id, code, input, 0);
         assert_eq!(response(&actions).status, status);
     }
+}
+
+fn to_x() -> IoctlInput {
+    let data = ReparseData::Symlink { substitute: Name::from("x"), print: Name::default(), flags: 1 };
+    IoctlInput::SetReparsePoint(Box::new(data))
+}
+
+#[test]
+fn what_somebody_else_has_open_becomes_no_link() {
+    let mut world = world();
+    let id = world.open("f", 6, 60);
+    // Who only looks at attributes is in nobody's way otherwise.
+    let Command::Create(mut request) = create("f", CreateDisposition::OPEN) else { unreachable!() };
+    request.desired_access = AccessMask::READ_ATTRIBUTES;
+    request.share_access = ShareAccess(0);
+    let actions = resolved(&mut world, Command::Create(request), Resolved::Found(object("f", 6, 61)));
+    let (token, _) = submitted(&actions);
+    let actions = world.answer(token, StorageReply::Attributes(attributes(6)));
+    let Body::Create(other) = &response(&actions).body else { panic!("{actions:?}") };
+    let other = other.file_id;
+    let delete = IoctlInput::DeleteReparsePoint(ReparseTag::SYMLINK);
+    for (by, code, input) in [
+        (id, FsctlCode::SET_REPARSE_POINT, to_x()),
+        (other, FsctlCode::SET_REPARSE_POINT, to_x()),
+        (id, FsctlCode::DELETE_REPARSE_POINT, delete),
+    ] {
+        let actions = control(&mut world, by, code, input, 0);
+        let refused = if by == id { NtStatus::SHARING_VIOLATION } else { NtStatus::ACCESS_DENIED };
+        assert_eq!(response(&actions).status, refused);
+        assert!(submits(&actions).is_empty());
+    }
+    let close = close::Request { flags: close::Flags::EMPTY, file_id: other };
+    let (token, _) = submitted(&world.send(Command::Close(close)));
+    world.answer(token, StorageReply::Done);
+    begin(&mut world, id);
+}
+
+/// A file is becoming a link; storage has been told to.
+fn begin(world: &mut World, id: FileId) -> Token {
+    let (token, op) = submitted(&control(world, id, FsctlCode::SET_REPARSE_POINT, to_x(), 0));
+    assert!(matches!(op, StorageOp::SetLinkTarget { handle: Handle(60), .. }), "{op:?}");
+    token
+}
+
+#[test]
+fn who_opens_what_becomes_a_link_waits_and_starts_again() {
+    for reply in [StorageReply::Done, StorageReply::Failed(NtStatus::DISK_FULL)] {
+        let mut world = world();
+        let id = world.open("f", 6, 60);
+        let token = begin(&mut world, id);
+        // By another name of the file as well.
+        let found = Resolved::Found(object("g", 6, 61));
+        let actions = resolved(&mut world, create("g", CreateDisposition::OPEN), found);
+        assert!(actions.is_empty(), "{actions:?}");
+        let second = control(&mut world, id, FsctlCode::SET_REPARSE_POINT, to_x(), 0);
+        assert_eq!(response(&second).status, NtStatus::SHARING_VIOLATION, "one at a time");
+        let failed = matches!(reply, StorageReply::Failed(_));
+        let actions = world.answer(token, reply);
+        assert_eq!(response(&actions).status.is_error(), failed);
+        let again = |(_, op): &(Token, StorageOp)| matches!(op, StorageOp::Resolve { .. });
+        assert!(submits(&actions).iter().any(again), "{actions:?}");
+    }
+}
+
+#[test]
+fn an_open_closes_when_its_exchange_is_done() {
+    let mut world = world();
+    let id = world.open("f", 6, 60);
+    let token = begin(&mut world, id);
+    let close = close::Request { flags: close::Flags::EMPTY, file_id: id };
+    assert!(world.send(Command::Close(close)).is_empty());
+    let actions = world.answer(token, StorageReply::Done);
+    let (token, op) = submitted(&actions);
+    assert_eq!(op, StorageOp::Close { handle: Handle(60) });
+    world.answer(token, StorageReply::Done);
+    nothing_is_left(&world);
+    assert!(world.shard.files.is_empty());
 }
 
 #[test]
