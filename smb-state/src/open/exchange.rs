@@ -1,14 +1,23 @@
 //! An object that another takes the place of, under its name: a file that becomes a symbolic link, or a link that becomes a file.
 //!
 //! ```text
-//! AskingFile -> Exchanging
+//! AskingFile -> ResolvingParent -> [ResolvingObject] -> Exchanging
 //! ```
 //! On the volume the object is another one afterwards, so it is done as a rename over a file is: the file says whether somebody
 //! else has it open, and who opens it meanwhile waits, then starts again from its name. The driver keeps the number.
 //!
+//! The control itself asks for the right to write data or attributes through the open (MS-FSA 2.1.5.10.3, 2.1.5.10.37). As one
+//! object goes and another is made, it needs what that needs as well: FILE_ADD_FILE on the directory as it is now, and DELETE,
+//! which the open was granted, the directory grants as FILE_DELETE_CHILD, or the object's descriptor does (MS-FSA 2.1.5.1.2.1).
+//! A file that is made so is the user's, and has the descriptor that the directory hands down, as one of a CREATE (MS-FSA
+//! 2.1.5.1.1); a link has none of its own.
+//!
 //! A persistent open is refused: its record says which object it is of.
 
+use smb_proto::access::AccessMask;
+use smb_proto::attributes::FileAttributes;
 use smb_proto::command::change_notify::CompletionFilter;
+use smb_proto::security::descriptor::SecurityDescriptor;
 use smb_proto::{Name, NtStatus};
 
 use super::OpenRequest;
@@ -18,8 +27,11 @@ use crate::ids::{BufferId, OpenId};
 use crate::message::{Address, Answer, Finished, Message, Origin};
 use crate::request::Ioctl;
 use crate::response::{Body, IoctlOutput};
+use crate::security::new_descriptor;
 use crate::shard::{Shard, Turn, Wait};
-use crate::storage::{Initial, Requester, StorageOp, StorageReply};
+use crate::storage::{Initial, Kind, Requester, Resolved, StorageOp, StorageReply};
+
+const BACKSLASH: u16 = b'\\' as u16;
 
 /// An exchange in progress. Its open counts it as outstanding.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -32,6 +44,8 @@ pub(crate) struct Exchanging {
     spent: Option<BufferId>,
     /// Where the link leads; `None` makes it a file.
     target: Option<Name>,
+    /// The directory's descriptor, once it was looked at.
+    directory: Option<Box<SecurityDescriptor>>,
     /// The file keeps others out.
     granted: bool,
     stage: Stage,
@@ -40,6 +54,8 @@ pub(crate) struct Exchanging {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Stage {
     AskingFile,
+    ResolvingParent,
+    ResolvingObject,
     Exchanging,
 }
 
@@ -71,6 +87,7 @@ impl Shard {
             control: Control::new(ioctl, request.file_id),
             spent: request.execution.request.command.buffer(),
             target,
+            directory: None,
             granted: false,
             stage: Stage::AskingFile,
         };
@@ -94,17 +111,90 @@ impl Shard {
         match answer {
             Answer::Granted => {
                 exchanging.granted = true;
-                self.exchange(exchanging, Initial::default(), turn);
+                exchanging.stage = Stage::ResolvingParent;
+                self.resolve_exchanged(exchanging, turn);
             }
             Answer::Refused(status) => self.end_exchange(*exchanging, *status, turn),
             _ => self.end_exchange(*exchanging, NtStatus::INTERNAL_ERROR, turn),
         }
     }
 
-    fn exchange(&mut self, mut exchanging: Box<Exchanging>, initial: Initial, turn: &mut Turn<'_>) {
+    /// Looks up the directory, or the object itself, for what its descriptor grants.
+    fn resolve_exchanged(&mut self, exchanging: Box<Exchanging>, turn: &mut Turn<'_>) {
         let Some(open) = self.opens.get(&exchanging.open) else { return };
+        let mut path: Vec<Name> = open
+            .path
+            .units()
+            .split(|unit| *unit == BACKSLASH)
+            .map(|part| Name::from_units(part.to_vec()))
+            .collect();
+        if exchanging.stage == Stage::ResolvingParent {
+            path.pop();
+        }
+        let op = StorageOp::Resolve { path, stream: None };
+        self.submit(exchanging.requester.clone(), op, Wait::Exchange(exchanging), turn);
+    }
+
+    /// The directory, or the object, was looked up.
+    fn on_exchanged_resolved(
+        &mut self,
+        mut exchanging: Box<Exchanging>,
+        resolved: Resolved,
+        turn: &mut Turn<'_>,
+    ) {
+        let (object, found) = match resolved {
+            Resolved::Found(object) => (object, true),
+            Resolved::NoName { parent: object } | Resolved::NoStream { file: object } => (object, false),
+            Resolved::NoPath | Resolved::NotADirectory | Resolved::Link { .. } => {
+                return self.end_exchange(*exchanging, NtStatus::OBJECT_PATH_NOT_FOUND, turn);
+            }
+        };
+        self.forget_handle(object.handle, exchanging.requester.clone(), turn);
+        let Some(open) = self.opens.get(&exchanging.open) else { return };
+        let of_parent = exchanging.stage == Stage::ResolvingParent;
+        let wanted = if of_parent { open.link.parent } else { open.file.number };
+        if !found || object.attributes.number != wanted {
+            // A local program moved something above.
+            return self.end_exchange(*exchanging, NtStatus::OBJECT_PATH_NOT_FOUND, turn);
+        }
+        let Origin { session, tree, .. } = exchanging.origin;
+        let trees = self.sessions.get(&session).map(|session| &session.trees);
+        let tree = trees.and_then(|trees| trees.get(&tree)).map(|tree| tree.maximal_access);
+        let maximal = tree.unwrap_or_default();
+        let rights = self.rights(session, object.security.as_deref());
+        let deletes = open.access.contains(AccessMask::DELETE);
+        if of_parent {
+            exchanging.directory = object.security;
+            if !maximal.masked(rights).contains(AccessMask::ADD_FILE) {
+                return self.end_exchange(*exchanging, NtStatus::ACCESS_DENIED, turn);
+            }
+            let by_parent = maximal.contains(AccessMask::DELETE) && rights.contains(AccessMask::DELETE_CHILD);
+            if !deletes && !by_parent {
+                exchanging.stage = Stage::ResolvingObject;
+                return self.resolve_exchanged(exchanging, turn);
+            }
+        } else if !maximal.masked(rights).contains(AccessMask::DELETE) {
+            return self.end_exchange(*exchanging, NtStatus::ACCESS_DENIED, turn);
+        }
+        self.exchange(exchanging, turn);
+    }
+
+    fn exchange(&mut self, mut exchanging: Box<Exchanging>, turn: &mut Turn<'_>) {
+        let Some(handle) = self.opens.get(&exchanging.open).map(|open| open.handle) else { return };
+        let initial = match (&exchanging.target, self.token(exchanging.origin.session)) {
+            (Some(_), _) => Initial::default(),
+            (None, Some(token)) => Initial {
+                dos: FileAttributes::ARCHIVE,
+                security: new_descriptor(exchanging.directory.as_deref(), None, Kind::File, &token),
+                owner: Some(token.user),
+                ..Initial::default()
+            },
+            (None, None) => {
+                return self.end_exchange(*exchanging, NtStatus::USER_SESSION_DELETED, turn);
+            }
+        };
         let target = exchanging.target.clone();
-        let op = StorageOp::SetLinkTarget { handle: open.handle, target, initial: Box::new(initial) };
+        let op = StorageOp::SetLinkTarget { handle, target, initial: Box::new(initial) };
         exchanging.stage = Stage::Exchanging;
         self.submit(exchanging.requester.clone(), op, Wait::Exchange(exchanging), turn);
     }
@@ -121,6 +211,9 @@ impl Shard {
                 self.report_modified(exchanging.open, CompletionFilter::ATTRIBUTES, turn);
                 self.own_entry_changed(exchanging.open, turn);
                 self.end_exchange(*exchanging, NtStatus::SUCCESS, turn);
+            }
+            (Stage::ResolvingParent | Stage::ResolvingObject, StorageReply::Resolved(resolved)) => {
+                self.on_exchanged_resolved(exchanging, resolved, turn);
             }
             (_, StorageReply::Failed(status)) => self.end_exchange(*exchanging, status, turn),
             (_, _) => self.end_exchange(*exchanging, NtStatus::INTERNAL_ERROR, turn),
