@@ -195,6 +195,24 @@ fn a_number_stays_while_it_is_open_and_nobody_else_gets_it() {
 }
 
 #[test]
+fn a_link_with_two_names_stays_one() {
+    let root = tempfile::tempdir().unwrap();
+    let (_, client) = volume(root.path());
+    symlink("x", root.path().join("a")).unwrap();
+    let link = client.find("a");
+    let parent = client.find("");
+    let name = Name::from("b");
+    let more = StorageOp::Link { handle: link.handle, parent: parent.handle, name, replace: false };
+    assert_eq!(client.done(more), Ok(()));
+    let remove = StorageOp::SetLinkTarget { handle: link.handle, target: None, initial: Box::default() };
+    assert_eq!(client.done(remove), Err(NtStatus::NOT_SUPPORTED));
+    assert_eq!(set_target(&client, link.handle, "y"), Err(NtStatus::NOT_SUPPORTED));
+    assert_eq!(fs::read_link(root.path().join("a")).unwrap(), Path::new("x"));
+    client.close(parent.handle);
+    client.close(link.handle);
+}
+
+#[test]
 fn a_file_that_a_link_becomes_starts_as_a_new_one() {
     let root = tempfile::tempdir().unwrap();
     let (_, client) = volume(root.path());

@@ -209,6 +209,9 @@ impl Volume {
         self.links.put(state.key(), &node.link);
         drop(state);
         self.forget_times(node);
+        if node.inode.is_directory() {
+            self.directories.forget(node.inode.key);
+        }
         self.handles.replace(handle, Arc::new(self.node(inode, Arc::clone(&node.link), None)))
     }
 
@@ -309,8 +312,8 @@ fn remove_replaced(link: &LinkState, passing: &CStr) -> Outcome<()> {
 fn check_can_go(stat: &Stat) -> Outcome<()> {
     match stat.file_type {
         FileType::RegularFile if stat.size > 0 => Err(NtStatus::IO_REPARSE_DATA_INVALID.into()),
-        // A link of the file system has one name.
-        FileType::RegularFile if stat.links > 1 => Err(NtStatus::NOT_SUPPORTED.into()),
+        // What takes the place has one name, and the number, which is still that of the other names.
+        FileType::RegularFile | FileType::Symlink if stat.links > 1 => Err(NtStatus::NOT_SUPPORTED.into()),
         FileType::RegularFile | FileType::Symlink | FileType::Directory => Ok(()),
         _ => Err(NtStatus::ACCESS_DENIED.into()),
     }
