@@ -159,6 +159,30 @@ fn what_clients_set_is_in_the_next_listing() {
     client.close(directory.handle);
 }
 
+/// A directory that is too large to be kept does not drive the records of others out.
+#[test]
+fn a_large_directory_leaves_records_of_others_alone() {
+    let root = tempfile::tempdir().unwrap();
+    for (name, count) in [("small", 100), ("large", 3000)] {
+        fs::create_dir(root.path().join(name)).unwrap();
+        make_files(&root.path().join(name), count);
+    }
+    std::thread::sleep(SETTLED);
+    let options =
+        PosixOptions { record_memory_max: 200_000, listing_memory_max: 100_000, ..Default::default() };
+    let (driver, client) = volume(root.path(), options);
+    let (small, large) = (client.find("small"), client.find("large"));
+    let listed = list(&client, small.handle, 65536);
+    for _ in 0..2 {
+        assert_eq!(list(&client, large.handle, 65536).len(), 3000);
+    }
+    let before = (driver.record_reads(), driver.directory_reads());
+    assert_eq!(list(&client, small.handle, 65536), listed);
+    assert_eq!((driver.record_reads(), driver.directory_reads()), before);
+    client.close(small.handle);
+    client.close(large.handle);
+}
+
 /// With little memory everything is read again, and nothing is left out or told twice.
 #[test]
 fn listings_need_no_memory() {

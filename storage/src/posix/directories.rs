@@ -28,6 +28,21 @@ struct Known {
     used: u64,
 }
 
+/// A directory on the way to another, with its path.
+struct Step<'a> {
+    path: &'a [u8],
+    above: Arc<Inode>,
+    inode: Arc<Inode>,
+}
+
+/// A directory where it was.
+pub(super) struct Found {
+    /// The one above it.
+    pub(super) above: Arc<Inode>,
+    pub(super) inode: Arc<Inode>,
+    pub(super) stat: Stat,
+}
+
 #[derive(Default)]
 struct Kept {
     by_path: HashMap<Box<[u8]>, Known>,
@@ -62,36 +77,36 @@ pub(super) fn is_near(path: &[u8]) -> bool {
 }
 
 impl DirectoryCache {
-    /// The directory above the one at `path`, which is not empty, and that one, if they are kept and where they were.
-    pub(super) fn get(&self, path: &[u8]) -> Option<(Arc<Inode>, Arc<Inode>, Stat)> {
-        let way = self.way(path)?;
-        let mut found: Option<(Arc<Inode>, Arc<Inode>, Stat)> = None;
-        for (part, above, inode) in way {
-            let is_where_it_was = found.as_ref().is_none_or(|(_, before, _)| before.key == above.key);
-            let stat = look(&above, part).filter(|stat| is_where_it_was && stat.key == inode.key);
+    /// The directory at `path`, which is not empty, if it is kept and where it was.
+    pub(super) fn get(&self, path: &[u8]) -> Option<Found> {
+        let mut found: Option<Found> = None;
+        for step in self.way(path)? {
+            let is_where_it_was = found.as_ref().is_none_or(|before| before.inode.key == step.above.key);
+            let stat =
+                look(&step.above, step.path).filter(|stat| is_where_it_was && stat.key == step.inode.key);
             let Some(stat) = stat else {
-                lock(&self.kept).by_path.remove(part);
+                lock(&self.kept).by_path.remove(step.path);
                 return None;
             };
-            found = Some((above, inode, stat));
+            found = Some(Found { above: step.above, inode: step.inode, stat });
         }
         found
     }
 
     /// Everything on the way to a path, from the root on, if all of it is kept.
-    fn way<'a>(&self, path: &'a [u8]) -> Option<Vec<(&'a [u8], Arc<Inode>, Arc<Inode>)>> {
+    fn way<'a>(&self, path: &'a [u8]) -> Option<Vec<Step<'a>>> {
         let kept = &mut *lock(&self.kept);
         if !kept.by_path.contains_key(path) {
             return None;
         }
         kept.clock += 1;
         let (by_path, clock) = (&mut kept.by_path, kept.clock);
-        let part = |part| {
-            let known = by_path.get_mut(part)?;
+        let step = |path| {
+            let known = by_path.get_mut(path)?;
             known.used = clock;
-            Some((part, Arc::clone(&known.above), Arc::clone(&known.inode)))
+            Some(Step { path, above: Arc::clone(&known.above), inode: Arc::clone(&known.inode) })
         };
-        on_the_way(path).map(part).collect()
+        on_the_way(path).map(step).collect()
     }
 
     /// Keeps a directory that was just found at `path` in the one above it.

@@ -69,6 +69,8 @@ struct Reader {
     ahead: Option<Claim>,
     /// Everything from the beginning on, if it is to be kept.
     making: Option<Making>,
+    /// There is too much of it: records of all of it would only drive others out.
+    is_large: bool,
 }
 
 impl Reader {
@@ -81,6 +83,7 @@ impl Reader {
             told: (0, 0),
             ahead: None,
             making,
+            is_large: false,
         }
     }
 
@@ -99,7 +102,10 @@ impl Reader {
                 break;
             }
         }
-        self.making = self.making.take().and_then(|making| making.with(&self.names, self.cookies.len()));
+        if let Some(making) = self.making.take() {
+            self.making = making.with(&self.names, self.cookies.len());
+            self.is_large = self.making.is_none();
+        }
         Ok(!self.cookies.is_empty())
     }
 
@@ -171,12 +177,24 @@ struct Filling<'a> {
     directory: usize,
     /// What the last name was seen to stand for, with a record that holds for as long as it is so.
     seen: Option<(Stat, Record)>,
+    /// Records that are read are kept.
+    keeps: bool,
 }
 
 impl<'a> Filling<'a> {
     fn new(volume: &'a Volume, node: &'a Node, listing: &'a Listing, writer: DirectoryWriter) -> Self {
         let path = format!("/proc/self/fd/{}/", node.inode.fd().as_raw_fd()).into_bytes();
-        Self { volume, node, listing, writer, units: Vec::new(), directory: path.len(), path, seen: None }
+        Self {
+            volume,
+            node,
+            listing,
+            writer,
+            units: Vec::new(),
+            directory: path.len(),
+            path,
+            seen: None,
+            keeps: true,
+        }
     }
 
     /// Whether one entry was asked for, and there is one.
@@ -242,7 +260,8 @@ impl<'a> Filling<'a> {
             let value = path.and_then(|path| super::xattr::get_short(path, record::NAME, &mut buffer));
             Ok(value.and_then(Record::parse).unwrap_or_default())
         };
-        let Ok((record, settled)) = self.volume.records.get_or_read_settled::<Infallible>(stat, read);
+        let Ok((record, settled)) =
+            self.volume.records.get_or_read_settled::<Infallible>(stat, self.keeps, read);
         self.seen = settled.then_some((*stat, record));
         record
     }
@@ -392,6 +411,7 @@ impl Volume {
                 cursor.phase = Phase::End;
                 return Ok(false);
             };
+            filling.keeps = !matches!(&*source, Source::Kernel(reader) if reader.is_large);
             let matches = |units: &[u16]| cursor.expression.matches(units);
             let pushed = filling.push(Some(file_type), name, known, matches);
             if pushed == Pushed::Full {

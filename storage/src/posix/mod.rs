@@ -114,7 +114,7 @@ impl Default for PosixOptions {
             directory_mode: 0o777,
             inline_write_max: 1 << 20,
             index_memory_max: 64 << 20,
-            record_memory_max: 32 << 20,
+            record_memory_max: 16 << 20,
             listing_memory_max: 16 << 20,
             stream_size_max: 1 << 20,
             account_domain: None,

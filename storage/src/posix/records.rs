@@ -83,13 +83,14 @@ impl RecordCache {
         stat: &Stat,
         read: impl FnOnce() -> Result<Record, E>,
     ) -> Result<Record, E> {
-        Ok(self.get_or_read_settled(stat, read)?.0)
+        Ok(self.get_or_read_settled(stat, true, read)?.0)
     }
 
-    /// The same, and whether it holds for as long as the inode is like `stat`.
+    /// The same, and whether it holds for as long as the inode is like `stat`. What is read is kept if `keep`.
     pub(super) fn get_or_read_settled<E>(
         &self,
         stat: &Stat,
+        keep: bool,
         read: impl FnOnce() -> Result<Record, E>,
     ) -> Result<(Record, bool), E> {
         if let Some(record) = self.get(stat) {
@@ -99,7 +100,7 @@ impl RecordCache {
         let is_settled = !super::handle::is_recent(&[stat.changed_at()]);
         self.reads.fetch_add(1, Ordering::Relaxed);
         let record = read()?;
-        if is_settled && self.generation_max > 0 {
+        if keep && is_settled && self.generation_max > 0 {
             let known = Known { changed: stat.changed_at(), record };
             lock(self.shard(&stat.key)).put(stat.key, known, self.generation_max);
         }

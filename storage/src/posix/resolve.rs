@@ -231,8 +231,8 @@ impl Volume {
             let (directory, stat) = (Arc::clone(&self.root), self.root.stat()?);
             return Ok(Reached { directory, path: Vec::new(), above: None, stat });
         }
-        if let Some((above, directory, stat)) = self.directories.get(path) {
-            return Ok(Reached { directory, path: path.to_vec(), above: Some(above), stat });
+        if let Some(directories::Found { above, inode, stat }) = self.directories.get(path) {
+            return Ok(Reached { directory: inode, path: path.to_vec(), above: Some(above), stat });
         }
         let local = CString::new(path).map_err(|_| Errno::INVAL)?;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
