@@ -436,13 +436,15 @@ pub enum StorageOp<B = BufferId> {
         handle: Handle,
     },
     /// Make a file without data, an empty directory or a symbolic link a symbolic link; or a link a file without data. The
-    /// handle stands for that from then on, under a number of its own. Answer: [`StorageReply::Done`]; ACCESS_DENIED for a
-    /// target outside of the volume.
+    /// handle stands for that from then on, and the number stays while it is open. Answer: [`StorageReply::Done`]; ACCESS_DENIED
+    /// for a target that may lead out of the volume.
     SetLinkTarget {
         /// The object.
         handle: Handle,
         /// Where the link leads, from the directory that it is in; components separated by `\`. `None` makes it a file.
         target: Option<Name>,
+        /// What the file starts with, as one that is made.
+        initial: Box<Initial>,
     },
     /// Remove a named stream. Handles stay usable. Answer: [`StorageReply::Done`].
     UnlinkStream {
@@ -759,7 +761,9 @@ impl<B> StorageOp<B> {
             Self::SetSparse { handle, sparse } => StorageOp::SetSparse { handle, sparse },
             Self::Zero { handle, offset, beyond } => StorageOp::Zero { handle, offset, beyond },
             Self::LinkTarget { handle } => StorageOp::LinkTarget { handle },
-            Self::SetLinkTarget { handle, target } => StorageOp::SetLinkTarget { handle, target },
+            Self::SetLinkTarget { handle, target, initial } => {
+                StorageOp::SetLinkTarget { handle, target, initial }
+            }
             Self::Watch { handle, tree } => StorageOp::Watch { handle, tree },
             Self::Unwatch { handle } => StorageOp::Unwatch { handle },
             Self::Copy { source, source_offset, target, target_offset, length } => {

@@ -551,7 +551,8 @@ fn a_directory_of_the_same_name_is_another() {
     let root = tempfile::tempdir().unwrap();
     let outside = tempfile::tempdir().unwrap();
     fs::write(outside.path().join("f"), "outside").unwrap();
-    let (_, client) = volume(root.path());
+    let options = PosixOptions { follows_links: true, ..PosixOptions::default() };
+    let (_, client) = volume_with(root.path(), options);
     let path = |name: &str| root.path().join(name);
     let make = |content: &str| {
         fs::create_dir_all(path("a/b")).unwrap();

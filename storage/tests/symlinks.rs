@@ -9,7 +9,7 @@ use smb_proto::fscc::reparse::ReparseTag;
 use smb_proto::security::{Acl, SecurityDescriptor, SecurityInformation};
 use smb_proto::{FileAttributes, Name, NtStatus};
 use smb_state::ids::Handle;
-use smb_state::storage::{Kind, Object, Resolved, StorageOp, StorageReply};
+use smb_state::storage::{Initial, Kind, Object, Resolved, StorageOp, StorageReply};
 use storage::conformance::Client;
 use storage::offload::Inline;
 use storage::posix::{Posix, PosixOptions};
@@ -28,7 +28,8 @@ fn target(client: &Client, handle: Handle) -> Result<Name, NtStatus> {
 }
 
 fn set_target(client: &Client, handle: Handle, target: &str) -> Result<(), NtStatus> {
-    client.done(StorageOp::SetLinkTarget { handle, target: Some(Name::from(target)) })
+    let initial = Box::default();
+    client.done(StorageOp::SetLinkTarget { handle, target: Some(Name::from(target)), initial })
 }
 
 fn is_link(object: &Object) -> bool {
@@ -117,7 +118,10 @@ fn clients_make_links_of_files_and_directories() {
         // A link can be led elsewhere, and made a file again.
         assert_eq!(set_target(&client, made.handle, "z"), Ok(()));
         assert_eq!(fs::read_link(&local).unwrap(), Path::new("z"));
-        let remove = || client.done(StorageOp::SetLinkTarget { handle: made.handle, target: None });
+        let remove = || {
+            let initial = Box::default();
+            client.done(StorageOp::SetLinkTarget { handle: made.handle, target: None, initial })
+        };
         assert_eq!(remove(), Ok(()));
         assert_eq!(remove(), Err(NtStatus::NOT_A_REPARSE_POINT));
         assert_eq!((client.attributes(made.handle).reparse_tag, fs::metadata(&local).unwrap().len()), (0, 0));
@@ -147,6 +151,7 @@ fn what_can_not_become_a_link_stays_as_it_is() {
         ("e", "x", NtStatus::NOT_SUPPORTED),
         ("g", "..", NtStatus::ACCESS_DENIED),
         ("g", r"x\..\..\y", NtStatus::ACCESS_DENIED),
+        ("g", r"x\..\y", NtStatus::ACCESS_DENIED),
         ("g", "", NtStatus::IO_REPARSE_DATA_INVALID),
         ("g", r"\x", NtStatus::IO_REPARSE_DATA_INVALID),
         ("g", "x/../../y", NtStatus::IO_REPARSE_DATA_INVALID),
@@ -157,6 +162,107 @@ fn what_can_not_become_a_link_stays_as_it_is() {
         client.close(object.handle);
     }
     assert_eq!(fs::read_dir(root.path()).unwrap().count(), 4);
+}
+
+#[test]
+fn a_number_stays_while_it_is_open_and_nobody_else_gets_it() {
+    let root = tempfile::tempdir().unwrap();
+    let (driver, client) = volume(root.path());
+    let made = client.create("f", Kind::File).unwrap();
+    let number = made.attributes.number;
+    // The second replacement would free the inode of the first.
+    for target in ["x", "y"] {
+        assert_eq!(set_target(&client, made.handle, target), Ok(()));
+        let found = client.find("f");
+        assert_eq!((client.attributes(made.handle).number, found.attributes.number), (number, number));
+        client.close(found.handle);
+    }
+    let others: Vec<Object> =
+        (0..32).map(|other| client.create(&format!("other{other}"), Kind::File).unwrap()).collect();
+    assert!(others.iter().all(|other| other.attributes.number != number));
+    others.iter().for_each(|other| client.close(other.handle));
+    // Somebody who opened it meanwhile keeps the number.
+    let found = client.find("f");
+    client.close(made.handle);
+    let again = client.find("f");
+    assert_eq!((found.attributes.number, again.attributes.number), (number, number));
+    client.close(again.handle);
+    client.close(found.handle);
+    let now = client.find("f");
+    assert_ne!(now.attributes.number, number);
+    client.close(now.handle);
+    assert_eq!(driver.handles_open(), 0);
+}
+
+#[test]
+fn a_link_with_two_names_stays_one() {
+    let root = tempfile::tempdir().unwrap();
+    let (_, client) = volume(root.path());
+    symlink("x", root.path().join("a")).unwrap();
+    let link = client.find("a");
+    let parent = client.find("");
+    let name = Name::from("b");
+    let more = StorageOp::Link { handle: link.handle, parent: parent.handle, name, replace: false };
+    assert_eq!(client.done(more), Ok(()));
+    let remove = StorageOp::SetLinkTarget { handle: link.handle, target: None, initial: Box::default() };
+    assert_eq!(client.done(remove), Err(NtStatus::NOT_SUPPORTED));
+    assert_eq!(set_target(&client, link.handle, "y"), Err(NtStatus::NOT_SUPPORTED));
+    assert_eq!(fs::read_link(root.path().join("a")).unwrap(), Path::new("x"));
+    client.close(parent.handle);
+    client.close(link.handle);
+}
+
+#[test]
+fn a_file_that_a_link_becomes_starts_as_a_new_one() {
+    let root = tempfile::tempdir().unwrap();
+    let (_, client) = volume(root.path());
+    if !client.caps().security {
+        return;
+    }
+    symlink("x", root.path().join("f")).unwrap();
+    let link = client.find("f");
+    let descriptor = SecurityDescriptor { dacl: Some(Acl::default()), ..SecurityDescriptor::default() };
+    let initial = Initial { security: Some(Box::new(descriptor)), ..Initial::default() };
+    let op = StorageOp::SetLinkTarget { handle: link.handle, target: None, initial: Box::new(initial) };
+    assert_eq!(client.done(op), Ok(()));
+    let file = client.find("f");
+    assert!(!is_link(&file));
+    assert_eq!(file.security.and_then(|security| security.dacl), Some(Acl::default()));
+    client.close(file.handle);
+    client.close(link.handle);
+}
+
+#[test]
+fn a_link_moves_only_to_where_it_stays_inside() {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir_all(root.path().join("a/b")).unwrap();
+    let (driver, client) = volume(root.path());
+    client.put("a\\b\\link", b"");
+    let link = client.find("a\\b\\link");
+    assert_eq!(set_target(&client, link.handle, r"..\..\x"), Ok(()));
+    // A local program's links may lead anywhere, but not further by what clients do.
+    symlink("../../x", root.path().join("a/far")).unwrap();
+    let far = client.find("a\\far");
+    for (handle, from, to, status) in [
+        (link.handle, "a/b/link", "a\\link", Err(NtStatus::ACCESS_DENIED)),
+        (link.handle, "a/b/link", "link", Err(NtStatus::ACCESS_DENIED)),
+        (far.handle, "a/far", "far", Err(NtStatus::ACCESS_DENIED)),
+        (far.handle, "a/far", "a\\farther", Ok(())),
+        (link.handle, "a/b/link", "a\\b\\moved", Ok(())),
+    ] {
+        let parent = client.find(to.rsplit_once('\\').map_or("", |(parent, _)| parent));
+        let name = Name::from(to.rsplit('\\').next().unwrap());
+        let more = StorageOp::Link { handle, parent: parent.handle, name, replace: false };
+        if status.is_err() {
+            assert_eq!(client.done(more), status, "another name: {to}");
+        }
+        client.close(parent.handle);
+        assert_eq!(client.rename(handle, to, false), status, "{to}");
+        assert_eq!(root.path().join(from).is_symlink(), status.is_err());
+    }
+    client.close(link.handle);
+    client.close(far.handle);
+    assert_eq!(driver.handles_open(), 0);
 }
 
 #[test]

@@ -120,6 +120,17 @@ pub enum FileAsk {
         /// The link.
         link: Link,
     },
+    /// Another object is about to take the place of this one. Granted when no other open has it, whatever for, else refused with
+    /// SHARING_VIOLATION; undone by [`FileAsk::Exchanged`]. Whoever opens it meanwhile waits.
+    Exchange {
+        /// The open.
+        open: OpenId,
+    },
+    /// It took the place, or could not.
+    Exchanged {
+        /// The open.
+        open: OpenId,
+    },
     /// An open without a permit wants to do this. [`Answer::Checked`], and the file is told [`FileAsk::Done`] afterwards; or
     /// refused with FILE_LOCK_CONFLICT; or [`Answer::Again`] if it would have to wait for a client and must not.
     Check {
@@ -276,6 +287,8 @@ impl FileAsk {
             | Self::CheckEntry { .. }
             | Self::Replace { .. }
             | Self::Replaced { .. }
+            | Self::Exchange { .. }
+            | Self::Exchanged { .. }
             | Self::Done { .. }
             | Self::Drained { .. }
             | Self::Unlock { .. }
@@ -305,6 +318,7 @@ impl FileAsk {
             | Self::EndStreamRename { .. }
             | Self::Renamed { .. }
             | Self::Replaced { .. }
+            | Self::Exchanged { .. }
             | Self::Done { .. }
             | Self::Drained { .. }
             | Self::Preserve { .. }
@@ -319,6 +333,7 @@ impl FileAsk {
             | Self::CheckRename { .. }
             | Self::CheckEntry { .. }
             | Self::Replace { .. }
+            | Self::Exchange { .. }
             | Self::Check { .. }
             | Self::EntryChanged { .. }
             | Self::Lock { .. }
@@ -452,7 +467,11 @@ impl File {
         let Waiting { ask, for_client, renaming, .. } = waiting;
         match ask {
             // A rename waits for no client while it replaces a name, so this comes to an end.
-            FileAsk::Open { grant, .. } if self.replacing.contains(&grant.link) => Verdict::Rename,
+            FileAsk::Open { grant, .. }
+                if self.replacing.contains(&grant.link) || self.exchanging.is_some() =>
+            {
+                Verdict::Rename
+            }
             FileAsk::Open { .. } if *renaming => Verdict::Answer(Answer::Again),
             FileAsk::Open { open, grant, want, cause, .. } => {
                 self.judge_open(*open, grant, *want, *cause, *for_client, effects)
@@ -524,6 +543,8 @@ impl File {
             | FileAsk::CheckEntry { .. }
             | FileAsk::Replace { .. }
             | FileAsk::Replaced { .. }
+            | FileAsk::Exchange { .. }
+            | FileAsk::Exchanged { .. }
             | FileAsk::Done { .. }
             | FileAsk::Drained { .. }
             | FileAsk::EntryChanged { .. }
@@ -598,6 +619,14 @@ impl File {
             }
             FileAsk::Replaced { link } => {
                 self.replacing.remove(link);
+            }
+            FileAsk::Exchange { open } => {
+                if let Err(status) = self.begin_exchange(*open) {
+                    return Answer::Refused(status);
+                }
+            }
+            FileAsk::Exchanged { open } => {
+                self.exchanging.take_if(|by| by == open);
             }
             FileAsk::Done { open, access } => {
                 if let Some(grant) = self.grants.get_mut(open) {

@@ -54,6 +54,8 @@ pub struct File {
     stream_deletes: BTreeMap<Name, Delete>,
     /// Links being replaced by a rename: whoever opens through them waits for its end.
     replacing: BTreeSet<Link>,
+    /// By this open another object takes the place of this one: whoever opens it waits for the end.
+    exchanging: Option<OpenId>,
     /// Oplocks and leases.
     caching: Caching,
     /// Byte-range locks.
@@ -117,6 +119,7 @@ impl File {
             && self.waiting.is_empty()
             && self.replacing.is_empty()
             && self.replacing_streams.is_empty()
+            && self.exchanging.is_none()
             && !self
                 .deletes
                 .values()
@@ -143,6 +146,18 @@ impl File {
         } else {
             Err(NtStatus::SHARING_VIOLATION)
         }
+    }
+
+    /// Another object is about to take the place of this one: only its opener may have it open, once.
+    fn begin_exchange(&mut self, open: OpenId) -> Result<(), NtStatus> {
+        if !self.grants.contains_key(&open) {
+            return Err(NtStatus::FILE_CLOSED);
+        }
+        if self.grants.len() > 1 || self.exchanging.is_some() {
+            return Err(NtStatus::SHARING_VIOLATION);
+        }
+        self.exchanging = Some(open);
+        Ok(())
     }
 
     fn close(&mut self, open: OpenId) -> Option<Removal> {

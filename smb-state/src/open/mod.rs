@@ -40,6 +40,7 @@ pub mod create;
 pub mod directory_lease;
 pub mod doom;
 pub mod durable;
+pub mod exchange;
 pub mod extents;
 pub mod io;
 pub mod ioctl;

@@ -2,7 +2,7 @@
 //!
 //! A link leads, from the directory that it is in, to somewhere in the same share: what a client gives is checked here as
 //! far as it can be without the volume, the driver checks that it does not lead out. Absolute targets are another
-//! machine's, or local to it: they are refused.
+//! machine's, or local to it: they are refused. How an object becomes a link, and a link a file, is in [`super::exchange`].
 
 use smb_proto::NtStatus;
 use smb_proto::access::AccessMask;
@@ -11,7 +11,6 @@ use smb_proto::fscc::reparse::{ReparseData, ReparseTag};
 use super::OpenRequest;
 use super::io::Then;
 use super::ioctl::Control;
-use crate::file::caching::Cause;
 use crate::request::Ioctl;
 use crate::response::IoctlOutput;
 use crate::shard::{Shard, Turn};
@@ -59,10 +58,7 @@ impl Shard {
                 return Err(NtStatus::IO_REPARSE_TAG_NOT_HANDLED);
             }
         };
-        let op = StorageOp::SetLinkTarget { handle: open.handle, target: Some(target) };
-        let control = Then::Ioctl(Control::new(ioctl, request.file_id));
-        self.submit_checked(request, Cause::Write, op, control, turn);
-        Ok(())
+        self.begin_exchange(request, ioctl, Some(target), turn)
     }
 
     /// FSCTL_DELETE_REPARSE_POINT.
@@ -81,10 +77,7 @@ impl Shard {
         if tag != ReparseTag::SYMLINK {
             return Err(NtStatus::IO_REPARSE_TAG_MISMATCH);
         }
-        let op = StorageOp::SetLinkTarget { handle: open.handle, target: None };
-        let control = Then::Ioctl(Control::new(ioctl, request.file_id));
-        self.submit_checked(request, Cause::Write, op, control, turn);
-        Ok(())
+        self.begin_exchange(request, ioctl, None, turn)
     }
 }
 

@@ -16,6 +16,7 @@ use crate::open::durable::persistent::Recording;
 use crate::open::durable::reclaim::Returning;
 use crate::open::durable::replay::Replaying;
 use crate::open::durable::restore::Restoring;
+use crate::open::exchange::Exchanging;
 use crate::open::io::{Pending, Then, payload_of};
 use crate::open::lock::Locking;
 use crate::open::rename::Renaming;
@@ -45,6 +46,8 @@ pub(crate) enum Wait {
     /// A machine was asked about the acknowledgment of a break.
     Acknowledge(Acknowledging),
     Rename(Box<Renaming>),
+    /// The file, then storage, were asked to let another object take the place of an open's.
+    Exchange(Box<Exchanging>),
     Copy(Box<Copying>),
     /// The file was asked to lock or unlock.
     Lock(Box<Locking>),
@@ -105,6 +108,7 @@ impl Wait {
             | Self::ClientJoined(_)
             | Self::PreviousEnded(_)
             | Self::Request(_)
+            | Self::Exchange(_)
             | Self::QueryPending(_)
             | Self::Acknowledge(_)
             | Self::Doom(_)
@@ -138,6 +142,7 @@ impl Shard {
             Wait::Create(creating) => self.on_create_reply(creating, reply, turn),
             Wait::Request(pending) => self.on_request_reply(*pending, reply, turn),
             Wait::Rename(renaming) => self.on_rename_reply(renaming, reply, turn),
+            Wait::Exchange(exchanging) => self.on_exchange_reply(exchanging, reply, turn),
             Wait::Copy(copying) => self.on_copy_reply(copying, reply, turn),
             Wait::Returning(returning) => self.on_returning(*returning, reply, turn),
             Wait::Replay(replaying) => self.on_replay_attributes(*replaying, reply, turn),
@@ -193,6 +198,7 @@ impl Shard {
             Wait::Acknowledge(acknowledging) => {
                 self.on_acknowledgment_answer(acknowledging, &answer, turn);
             }
+            Wait::Exchange(exchanging) => self.on_exchange_answer(exchanging, &answer, turn),
             Wait::Rename(renaming) => self.on_rename_answer(renaming, &answer, turn),
             Wait::Doom(disposing) => self.on_doom_answer(*disposing, &answer, turn),
             Wait::Disposed(disposing) => self.on_disposed(&disposing, &answer, turn),

@@ -124,6 +124,7 @@ impl Volume {
     /// Metadata of what a handle stands for, from what was asked of its inode.
     pub(super) fn attributes_from(&self, node: &Node, stat: &Stat, record: &Record) -> Outcome<Attributes> {
         let mut attributes = self.assemble(stat, record);
+        attributes.number = self.number_of(&node.inode);
         if let Some(stream) = &node.stream {
             let size = super::streams::size(&node.inode, &lock(&stream.state))?;
             attributes.kind = Kind::File;

@@ -97,7 +97,7 @@ impl Volume {
     }
 
     /// The record that a new file starts with, if it needs one.
-    fn initial_record(&self, kind: Kind, initial: &Initial) -> Option<Record> {
+    pub(super) fn initial_record(&self, kind: Kind, initial: &Initial) -> Option<Record> {
         if !self.caps.extended_attributes {
             return None;
         }
@@ -127,7 +127,12 @@ impl Volume {
     }
 
     /// Gives a file what it starts with, besides its data. `true` if there was anything to give.
-    fn give_initial(&self, node: &Node, initial: &Initial, record: Option<Record>) -> Outcome<bool> {
+    pub(super) fn give_initial(
+        &self,
+        node: &Node,
+        initial: &Initial,
+        record: Option<Record>,
+    ) -> Outcome<bool> {
         let mut given = false;
         if let Some(new) = record {
             Record::update(&node.inode, |record| {
@@ -234,7 +239,10 @@ impl Volume {
             return Err(NtStatus::INVALID_PARAMETER.into());
         }
         let _naming = self.hold_naming(place)?;
-        let (source, _) = self.current_link(node)?;
+        let (source, entry) = self.current_link(node)?;
+        if entry.file_type == FileType::Symlink {
+            self.check_moves(&source.parent, &source.name, to)?;
+        }
         let (to_slot, from_slot) = (self.indexes.slot(to), self.indexes.slot(&source.parent));
         let mut held = self.hold_pair((to, &to_slot), (&source.parent, &from_slot), place)?;
         let existing = self.existing(&mut held.to, to, &local, name, place)?;
@@ -332,6 +340,10 @@ impl Volume {
             return Err(NtStatus::FILE_IS_A_DIRECTORY.into());
         }
         let _naming = self.hold_naming(place)?;
+        if node.inode.is_symlink {
+            let (link, _) = self.current_link(node)?;
+            self.check_moves(&link.parent, &link.name, to)?;
+        }
         let slot = self.indexes.slot(to);
         let mut held = self.indexes.hold(&slot, to, place)?;
         let existing = self.existing(&mut held, to, &local, name, place)?;

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Statx, StatxFlags, StatxTimestamp, openat, statx};
 use rustix::io::Errno;
 use smb_proto::{FileTime, Name, NtStatus};
+use smb_state::ids::FileNumber;
 use smb_state::storage::Kind;
 
 use super::list::Cursor;
@@ -170,6 +171,17 @@ pub(super) struct Inode {
     pub(super) reserved: AtomicU64,
     /// The last write time that is told while handles write.
     pub(super) told: Mutex<Option<Told>>,
+    /// What it replaced while a handle stood for that.
+    pub(super) precursor: OnceLock<Precursor>,
+}
+
+/// An inode that another one replaced under its name, and under its number for as long as that one is known.
+#[derive(Debug)]
+pub(super) struct Precursor {
+    /// The number.
+    pub(super) number: FileNumber,
+    /// Whose number it is, so that no other file gets it.
+    pub(super) pin: Arc<Inode>,
 }
 
 impl Inode {
@@ -190,6 +202,7 @@ impl Inode {
             streams: Mutex::new(Vec::new()),
             reserved: AtomicU64::new(0),
             told: Mutex::new(None),
+            precursor: OnceLock::new(),
         }
     }
 

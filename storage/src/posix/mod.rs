@@ -379,9 +379,9 @@ impl Volume {
                     self.clone_extents((&source, *source_offset), (&target, *target_offset), *length)
                 }))
             }
-            StorageOp::SetLinkTarget { handle, target } => {
+            StorageOp::SetLinkTarget { handle, target, initial } => {
                 let node = self.handles.get(*handle)?;
-                done(self.set_link_target(*handle, &node, target.as_ref(), place))
+                done(self.set_link_target(*handle, &node, target.as_ref(), initial, place))
             }
             StorageOp::Volume => Ok(StorageReply::Volume(self.volume_info()?)),
             StorageOp::Close { handle } => {

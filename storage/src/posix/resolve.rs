@@ -94,6 +94,11 @@ impl Volume {
         FileNumber(number.max(1))
     }
 
+    /// The number that an inode goes by.
+    pub(super) fn number_of(&self, inode: &Inode) -> FileNumber {
+        inode.precursor.get().map_or_else(|| self.number(inode.key), |precursor| precursor.number)
+    }
+
     /// The one [`Inode`] for what `pin` pins.
     pub(super) fn inode(&self, pin: OwnedFd, pin_has_data: bool, stat: &Stat) -> Arc<Inode> {
         self.inodes.intern(stat.key, |_| true, || Inode::new(pin, pin_has_data, stat))

@@ -3,6 +3,7 @@
 use smb_proto::command::error::{SymbolicLink, SymbolicLinkFlags};
 use smb_proto::command::ioctl::FsctlCode;
 use smb_proto::fscc::reparse::{ReparseData, ReparseTag};
+use smb_proto::security::{Ace, AceFlags, Acl, SecurityDescriptor, Sid};
 
 use super::*;
 use crate::request::{Ioctl, IoctlInput};
@@ -150,6 +151,25 @@ fn a_link_can_be_opened_and_read_itself() {
     assert_eq!(response(&get).status, NtStatus::BUFFER_TOO_SMALL);
 }
 
+/// A control that replaces an object, up to where storage is told to; its directory grants everything.
+fn exchanged(world: &mut World, id: FileId, code: FsctlCode, input: IoctlInput) -> (Token, StorageOp) {
+    let actions = control(world, id, code, input, 0);
+    let (_, actions) = look_up(world, &actions, Resolved::Found(directory(10)));
+    submitted(&actions)
+}
+
+/// Answers the look at a directory, or an object, and takes the handle back; says which path was looked up, and what it leads to.
+fn look_up(world: &mut World, actions: &Actions, found: Resolved) -> (Vec<Name>, Actions) {
+    let (token, op) = submitted(actions);
+    let StorageOp::Resolve { path, .. } = op else { panic!("{op:?}") };
+    let mut actions = world.answer(token, StorageReply::Resolved(found));
+    let close = |action: &Action| matches!(action, Action::Submit { op: StorageOp::Close { .. }, .. });
+    let at = actions.iter().position(close).expect("the handle is given back");
+    let Action::Submit { token, .. } = actions.remove(at) else { unreachable!() };
+    assert!(world.answer(token, StorageReply::Done).is_empty());
+    (path, actions)
+}
+
 #[test]
 fn links_are_made_and_unmade_through_an_open() {
     let mut world = world();
@@ -159,14 +179,21 @@ fn links_are_made_and_unmade_through_an_open() {
         IoctlInput::SetReparsePoint(Box::new(data))
     };
     let set = FsctlCode::SET_REPARSE_POINT;
-    let (token, op) = submitted(&control(&mut world, id, set, symlink(1), 0));
-    assert_eq!(op, StorageOp::SetLinkTarget { handle: Handle(60), target: Some(Name::from("there")) });
+    let (token, op) = exchanged(&mut world, id, set, symlink(1));
+    assert_eq!(
+        op,
+        StorageOp::SetLinkTarget {
+            handle: Handle(60),
+            target: Some(Name::from("there")),
+            initial: Box::default()
+        }
+    );
     let actions = world.answer(token, StorageReply::Done);
     assert_eq!(response(&actions).status, NtStatus::SUCCESS);
     let delete = FsctlCode::DELETE_REPARSE_POINT;
     let remove = |tag| IoctlInput::DeleteReparsePoint(tag);
-    let (token, op) = submitted(&control(&mut world, id, delete, remove(ReparseTag::SYMLINK), 0));
-    assert_eq!(op, StorageOp::SetLinkTarget { handle: Handle(60), target: None });
+    let (token, op) = exchanged(&mut world, id, delete, remove(ReparseTag::SYMLINK));
+    assert!(matches!(op, StorageOp::SetLinkTarget { handle: Handle(60), target: None, .. }), "{op:?}");
     let actions = world.answer(token, StorageReply::Failed(NtStatus::NOT_A_REPARSE_POINT));
     assert_eq!(response(&actions).status, NtStatus::NOT_A_REPARSE_POINT);
 
@@ -184,6 +211,171 @@ fn links_are_made_and_unmade_through_an_open() {
         let actions = control(&mut world, id, code, input, 0);
         assert_eq!(response(&actions).status, status);
     }
+}
+
+fn to_x() -> IoctlInput {
+    let data = ReparseData::Symlink { substitute: Name::from("x"), print: Name::default(), flags: 1 };
+    IoctlInput::SetReparsePoint(Box::new(data))
+}
+
+#[test]
+fn what_somebody_else_has_open_becomes_no_link() {
+    let mut world = world();
+    let id = world.open("f", 6, 60);
+    // Who only looks at attributes is in nobody's way otherwise.
+    let Command::Create(mut request) = create("f", CreateDisposition::OPEN) else { unreachable!() };
+    request.desired_access = AccessMask::READ_ATTRIBUTES;
+    request.share_access = ShareAccess(0);
+    let actions = resolved(&mut world, Command::Create(request), Resolved::Found(object("f", 6, 61)));
+    let (token, _) = submitted(&actions);
+    let actions = world.answer(token, StorageReply::Attributes(attributes(6)));
+    let Body::Create(other) = &response(&actions).body else { panic!("{actions:?}") };
+    let other = other.file_id;
+    let delete = IoctlInput::DeleteReparsePoint(ReparseTag::SYMLINK);
+    for (by, code, input) in [
+        (id, FsctlCode::SET_REPARSE_POINT, to_x()),
+        (other, FsctlCode::SET_REPARSE_POINT, to_x()),
+        (id, FsctlCode::DELETE_REPARSE_POINT, delete),
+    ] {
+        let actions = control(&mut world, by, code, input, 0);
+        let refused = if by == id { NtStatus::SHARING_VIOLATION } else { NtStatus::ACCESS_DENIED };
+        assert_eq!(response(&actions).status, refused);
+        assert!(submits(&actions).is_empty());
+    }
+    let close = close::Request { flags: close::Flags::EMPTY, file_id: other };
+    let (token, _) = submitted(&world.send(Command::Close(close)));
+    world.answer(token, StorageReply::Done);
+    begin(&mut world, id);
+}
+
+/// A file is becoming a link; storage has been told to.
+fn begin(world: &mut World, id: FileId) -> Token {
+    let (token, op) = exchanged(world, id, FsctlCode::SET_REPARSE_POINT, to_x());
+    assert!(matches!(op, StorageOp::SetLinkTarget { handle: Handle(60), .. }), "{op:?}");
+    token
+}
+
+#[test]
+fn who_opens_what_becomes_a_link_waits_and_starts_again() {
+    for reply in [StorageReply::Done, StorageReply::Failed(NtStatus::DISK_FULL)] {
+        let mut world = world();
+        let id = world.open("f", 6, 60);
+        let token = begin(&mut world, id);
+        // By another name of the file as well.
+        let found = Resolved::Found(object("g", 6, 61));
+        let actions = resolved(&mut world, create("g", CreateDisposition::OPEN), found);
+        assert!(actions.is_empty(), "{actions:?}");
+        let second = control(&mut world, id, FsctlCode::SET_REPARSE_POINT, to_x(), 0);
+        assert_eq!(response(&second).status, NtStatus::SHARING_VIOLATION, "one at a time");
+        let failed = matches!(reply, StorageReply::Failed(_));
+        let actions = world.answer(token, reply);
+        assert_eq!(response(&actions).status.is_error(), failed);
+        let again = |(_, op): &(Token, StorageOp)| matches!(op, StorageOp::Resolve { .. });
+        assert!(submits(&actions).iter().any(again), "{actions:?}");
+    }
+}
+
+#[test]
+fn an_open_closes_when_its_exchange_is_done() {
+    let mut world = world();
+    let id = world.open("f", 6, 60);
+    let token = begin(&mut world, id);
+    let close = close::Request { flags: close::Flags::EMPTY, file_id: id };
+    assert!(world.send(Command::Close(close)).is_empty());
+    let actions = world.answer(token, StorageReply::Done);
+    let (token, op) = submitted(&actions);
+    assert_eq!(op, StorageOp::Close { handle: Handle(60) });
+    world.answer(token, StorageReply::Done);
+    nothing_is_left(&world);
+    assert!(world.shard.files.is_empty());
+}
+
+fn grants(mask: AccessMask) -> Option<Box<SecurityDescriptor>> {
+    let flags = AceFlags::OBJECT_INHERIT;
+    let list = Acl::new(vec![Ace::allow(Sid::EVERYONE, mask, flags)]);
+    Some(Box::new(SecurityDescriptor::new(Sid::LOCAL_SYSTEM, Sid::LOCAL_SYSTEM, list)))
+}
+
+/// Opens `f` with these rights.
+fn open_for(world: &mut World, access: AccessMask) -> FileId {
+    let Command::Create(mut request) = create("f", CreateDisposition::OPEN) else { unreachable!() };
+    request.desired_access = access;
+    let actions = resolved(world, Command::Create(request), Resolved::Found(object("f", 6, 60)));
+    let (token, _) = submitted(&actions);
+    let actions = world.answer(token, StorageReply::Attributes(attributes(6)));
+    let Body::Create(create) = &response(&actions).body else { panic!("{actions:?}") };
+    create.file_id
+}
+
+#[test]
+fn making_a_link_needs_what_removing_and_making_need() {
+    let (attributes, delete) = (AccessMask::WRITE_ATTRIBUTES, AccessMask::DELETE);
+    let (add, child) = (AccessMask::ADD_FILE, AccessMask::DELETE_CHILD);
+    // What the open has, the directory grants, the object's descriptor grants if it is asked, and whether that is enough.
+    for (access, by_directory, by_object, enough) in [
+        (attributes.with(delete), add, None, true),
+        (attributes.with(delete), child, None, false),
+        (attributes, add.with(child), None, true),
+        (attributes, add, Some(delete), true),
+        (attributes, add, Some(attributes), false),
+        (attributes, child, None, false),
+    ] {
+        for (code, input) in [
+            (FsctlCode::SET_REPARSE_POINT, to_x()),
+            (FsctlCode::DELETE_REPARSE_POINT, IoctlInput::DeleteReparsePoint(ReparseTag::SYMLINK)),
+        ] {
+            let mut world = world();
+            let id = open_for(&mut world, access);
+            let actions = control(&mut world, id, code, input, 0);
+            let parent = Object { security: grants(by_directory), ..directory(10) };
+            let (path, mut actions) = look_up(&mut world, &actions, Resolved::Found(parent));
+            assert_eq!(path, []);
+            if let Some(mask) = by_object {
+                let found = Object { security: grants(mask), ..object("f", 6, 61) };
+                let (path, later) = look_up(&mut world, &actions, Resolved::Found(found));
+                assert_eq!(path, [Name::from("f")]);
+                actions = later;
+            }
+            if enough {
+                let (token, op) = submitted(&actions);
+                assert!(matches!(op, StorageOp::SetLinkTarget { .. }), "{op:?}");
+                actions = world.answer(token, StorageReply::Done);
+            }
+            let expected = if enough { NtStatus::SUCCESS } else { NtStatus::ACCESS_DENIED };
+            assert_eq!(response(&actions).status, expected, "{access:?} {by_directory:?} {by_object:?}");
+            assert!(world.shard.waits.is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_file_that_a_link_becomes_inherits() {
+    let mut world = world();
+    let id = world.open("f", 6, 60);
+    let delete = IoctlInput::DeleteReparsePoint(ReparseTag::SYMLINK);
+    let actions = control(&mut world, id, FsctlCode::DELETE_REPARSE_POINT, delete, 0);
+    let mask = AccessMask::FILE_ALL_ACCESS;
+    let parent = Object { security: grants(mask), ..directory(10) };
+    let (_, actions) = look_up(&mut world, &actions, Resolved::Found(parent));
+    let (_, op) = submitted(&actions);
+    let StorageOp::SetLinkTarget { target: None, initial, .. } = op else { panic!("{op:?}") };
+    let security = initial.security.expect("a descriptor");
+    assert_eq!(security.owner, initial.owner);
+    let aces = security.dacl.expect("a list").aces;
+    assert_eq!(aces, [Ace::allow(Sid::EVERYONE, mask, AceFlags::EMPTY)]);
+    assert_eq!(initial.dos, FileAttributes::ARCHIVE);
+}
+
+#[test]
+fn where_the_directory_is_another_now_nothing_is_made() {
+    let mut world = world();
+    let id = world.open("f", 6, 60);
+    let actions = control(&mut world, id, FsctlCode::SET_REPARSE_POINT, to_x(), 0);
+    let mut other = directory(10);
+    other.attributes.number = FileNumber(77);
+    let (_, actions) = look_up(&mut world, &actions, Resolved::Found(other));
+    assert_eq!(response(&actions).status, NtStatus::OBJECT_PATH_NOT_FOUND);
+    assert!(world.shard.waits.is_empty());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test looks for one kind among many")]
 
+use smb_proto::command::ioctl::FsctlCode;
 use smb_proto::command::lock::{self, LockElement, LockFlags, LockSequence};
 use smb_proto::command::tree_connect::ShareCapabilities;
 use smb_proto::create_context::{
@@ -9,6 +10,7 @@ use smb_proto::create_context::{
     ResponseContext,
 };
 use smb_proto::fscc::file_info::{BasicInformation, SetFileInformation};
+use smb_proto::fscc::reparse::ReparseData;
 
 use super::breaks::{
     Net, Party, acknowledge_lease, but, close_of, notifications, opened, plain, statuses, with_lease,
@@ -20,6 +22,7 @@ use crate::config::Survives;
 use crate::ids::OpenId;
 use crate::open::State;
 use crate::record::{HeldCache, Record};
+use crate::request::{Ioctl, IoctlInput};
 use crate::shard::Holdings;
 use crate::timer::Timer;
 
@@ -704,6 +707,28 @@ fn no_crash_breaks_a_promise() {
 #[test]
 fn a_store_that_lies_is_caught() {
     assert!(crashes(1, true) > 3, "the scenario sees nothing");
+}
+
+#[test]
+fn what_a_persistent_open_is_of_becomes_no_link() {
+    anywhere(|mut durable| {
+        durable.net.shards.iter_mut().for_each(|shard| shard.shares[0].caps.symbolic_links = true);
+        let mut party = durable.client(1, 1);
+        let actions = durable.ask(&mut party, persistent());
+        let (file_id, ..) = opened(&actions);
+        let data = ReparseData::Symlink { substitute: Name::from("x"), print: Name::default(), flags: 1 };
+        let control = Command::Ioctl(Box::new(Ioctl {
+            code: FsctlCode::SET_REPARSE_POINT,
+            file_id,
+            is_fsctl: true,
+            input_length: 0,
+            input_max: 0,
+            output_max: 0,
+            input: IoctlInput::SetReparsePoint(Box::new(data)),
+        }));
+        assert_eq!(durable.status(&mut party, control), NtStatus::NOT_SUPPORTED);
+        durable.end(&[party]);
+    });
 }
 
 mod broken;
