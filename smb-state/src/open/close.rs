@@ -82,18 +82,18 @@ impl Shard {
         let requester =
             Requester { volume: open.volume(), session: open.session, connection, share: open.share };
         let closing = Closing { open: id, requester: requester.clone(), attributes: None, removing: None };
-        let has_record = open.persistent().is_some_and(|persistent| persistent.recorded);
-        if has_record && self.outlives_stop(id) {
-            // Nothing that its close would lead to happens: it is there again after the next start.
-            return self.close_handle(closing, turn);
-        }
-        if has_record && self.forget_record_first(id, turn) {
-            return;
-        }
-        let Some(open) = self.opens.get(&id) else { return };
-        let State::Closing(closers) = &open.state else { return };
         let wants_attributes = closers.iter().any(|closer| closer.wants_attributes);
-        match open.last_words(wants_attributes) {
+        let last_words = open.last_words(wants_attributes);
+        if open.has_record() {
+            if self.outlives_stop(id) {
+                // Nothing that its close would lead to happens: it is there again after the next start.
+                return self.close_handle(closing, turn);
+            }
+            if self.forget_record_first(id, turn) {
+                return;
+            }
+        }
+        match last_words {
             Some(op) => self.submit(requester, op, Wait::CloseAttributes(Box::new(closing)), turn),
             None => self.leave_file(closing, turn),
         }
@@ -176,9 +176,12 @@ impl Shard {
     }
 
     pub(crate) fn on_handle_closed(&mut self, closing: Closing, turn: &mut Turn<'_>) {
-        let Some(closing) = self.forget_record_last(closing, turn) else { return };
         let id = closing.open;
-        if self.opens.get(&id).is_some_and(|open| open.created.is_some()) {
+        // What has a record has a CreateGuid.
+        if let Some(open) = self.opens.get(&id).filter(|open| open.created.is_some()) {
+            if open.has_record() && !self.outlives_stop(id) {
+                return self.forget_record_last(closing, turn);
+            }
             self.end_replay(id, turn);
         }
         let Some(open) = self.opens.remove(&id) else { return };

@@ -67,6 +67,11 @@ impl Open {
         self.durable.as_ref()?.persistent.as_ref()
     }
 
+    /// Whether the store has a record of it.
+    pub(crate) fn has_record(&self) -> bool {
+        self.persistent().is_some_and(|persistent| persistent.recorded)
+    }
+
     fn persistent_mut(&mut self) -> Option<&mut Persistent> {
         self.durable.as_mut()?.persistent.as_mut()
     }
@@ -307,16 +312,11 @@ impl Shard {
         true
     }
 
-    /// The record of an open whose handle is closed goes. Gives back what is to be gone on with at once.
-    pub(crate) fn forget_record_last(&mut self, closing: Closing, turn: &mut Turn<'_>) -> Option<Closing> {
+    /// The record of an open whose handle is closed goes.
+    pub(crate) fn forget_record_last(&mut self, closing: Closing, turn: &mut Turn<'_>) {
         let id = closing.open;
-        let recorded = self.opens.get(&id).and_then(Open::persistent).is_some_and(|it| it.recorded);
-        if !recorded || self.outlives_stop(id) {
-            return Some(closing);
-        }
         let token = self.waits.insert(Wait::CloseForgotten(Box::new(closing)));
         self.delete_record(id, token, turn);
-        None
     }
 
     /// Deletes the record of an open.
