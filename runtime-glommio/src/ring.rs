@@ -38,6 +38,9 @@ struct Inner {
     slots: Vec<Option<Operation>>,
     free: Vec<usize>,
     queue: VecDeque<Operation>,
+    /// What the kernel has was given up. Its slots are never used again: an outcome that comes late must not be taken for
+    /// that of something else.
+    lost: bool,
 }
 
 /// A piece of file I/O under way.
@@ -83,7 +86,7 @@ impl Ring {
         let event = eventfd(0, EventfdFlags::CLOEXEC)?;
         uring.submitter().register_eventfd(event.as_raw_fd())?;
         let (slots, free, queue) = (Vec::new(), Vec::new(), VecDeque::new());
-        Ok(Self { inner: RefCell::new(Inner { uring, slots, free, queue }), event })
+        Ok(Self { inner: RefCell::new(Inner { uring, slots, free, queue, lost: false }), event })
     }
 
     /// What can be read (8 bytes) when something is complete.
@@ -94,6 +97,10 @@ impl Ring {
     /// Takes an operation; the kernel gets it with the next [`Self::submit`].
     pub(crate) fn push(&self, operation: Operation) {
         let mut inner = self.inner.borrow_mut();
+        if inner.lost {
+            drop(inner);
+            return operation.fail().0.tell();
+        }
         inner.queue.push_back(operation);
         inner.fill();
     }
@@ -148,6 +155,7 @@ impl Ring {
     fn give_up(&self, error: &io::Error) {
         tracing::error!(%error, "file I/O that is under way can't be waited for");
         let mut inner = self.inner.borrow_mut();
+        inner.lost = true;
         let queued = inner.queue.drain(..).collect::<Vec<_>>();
         let begun: Vec<Operation> = inner.slots.iter_mut().filter_map(Option::take).collect();
         inner.free = (0..inner.slots.len()).collect();
@@ -176,7 +184,8 @@ impl Inner {
 
     /// Moves operations from the queue to the ring while there is room.
     fn fill(&mut self) {
-        while self.slots.len() - self.free.len() < DEPTH as usize
+        while !self.lost
+            && self.slots.len() - self.free.len() < DEPTH as usize
             && let Some(mut operation) = self.queue.pop_front()
         {
             let slot = self.free.pop().unwrap_or_else(|| {
