@@ -17,6 +17,9 @@ const SMALL: Options = Options { segment_size: 4096, incarnation_min: 1, queue_m
 
 type Model = BTreeMap<u64, Vec<u8>>;
 
+/// Files of segments, with their contents.
+type Files = Vec<(String, Vec<u8>)>;
+
 fn put(key: u64, value: &[u8]) -> Change {
     Change::Put { key, value: value.into() }
 }
@@ -62,8 +65,8 @@ impl Random {
     }
 }
 
-fn files(path: &Path) -> Vec<(String, Vec<u8>)> {
-    let mut files: Vec<(String, Vec<u8>)> = std::fs::read_dir(path)
+fn files(path: &Path) -> Files {
+    let mut files: Files = std::fs::read_dir(path)
         .unwrap()
         .map(|entry| entry.unwrap())
         .map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap()))
@@ -150,7 +153,7 @@ fn more_records_than_a_segment_holds_are_kept() {
 }
 
 /// A log of one segment, the models after each of its changes, and where each change's frame ends.
-fn one_segment() -> (Vec<(String, Vec<u8>)>, Vec<Model>, Vec<usize>) {
+fn one_segment() -> (Files, Vec<Model>, Vec<usize>) {
     let directory = tempfile::tempdir().unwrap();
     let store = LogStore::open(directory.path(), SMALL).unwrap();
     let (mut model, mut random) = (Model::new(), Random(77));
