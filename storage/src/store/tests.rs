@@ -19,6 +19,9 @@ type Model = BTreeMap<u64, Vec<u8>>;
 /// Segments by name.
 type Files = Vec<(String, Vec<u8>)>;
 
+/// Files of segments, with their contents.
+type Files = Vec<(String, Vec<u8>)>;
+
 fn put(key: u64, value: &[u8]) -> Change {
     Change::Put { key, value: value.into() }
 }

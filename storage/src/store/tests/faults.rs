@@ -23,7 +23,7 @@ fn all_files(path: &Path) -> usize {
 }
 
 /// Records that take several segments, those segments, and the one of the checkpoint that follows.
-fn checkpointed() -> (Model, Vec<(String, Vec<u8>)>, (String, Vec<u8>), TempDir) {
+fn checkpointed() -> (Model, Files, (String, Vec<u8>), TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let store = LogStore::open(directory.path(), SMALL).unwrap();
     let mut model = Model::new();
@@ -213,9 +213,12 @@ fn a_start_on_a_full_disk_takes_what_lies_ready_or_leaves_nothing() {
     assert_eq!(contents(directory.path()).len(), 1);
 }
 
-/// A store whose next step of a kind fails in a way that is handed over.
-fn failing(path: &Path) -> (LogStore, Arc<Mutex<Vec<(Step, i32, usize)>>>) {
-    let faults = Arc::new(Mutex::new(Vec::<(Step, i32, usize)>::new()));
+/// Which step fails, with which error, and how many bytes it takes before.
+type Next = Arc<Mutex<Vec<(Step, i32, usize)>>>;
+
+/// A store whose next step of a kind fails as it is told.
+fn failing(path: &Path) -> (LogStore, Next) {
+    let faults = Next::default();
     let shared = Arc::clone(&faults);
     let fault: Fault = Box::new(move |step, bytes| {
         let mut faults = shared.lock().unwrap();
