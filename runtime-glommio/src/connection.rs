@@ -15,9 +15,8 @@ use futures_lite::{AsyncRead, AsyncWrite};
 use glommio::net::TcpStream;
 use glommio::timer::Timer;
 use runtime::config::Bounds;
-use runtime::{Common, listen};
 use runtime::connection::{Host, Stream};
-use rustix::io::Errno;
+use runtime::{Common, listen};
 use rustix::net::{RecvFlags, SendFlags};
 use smb_state::event::Event;
 use smb_state::ids::{ConnectionId, ShardId};
@@ -124,14 +123,12 @@ pub(crate) struct Tcp {
     stream: TcpStream,
     /// It is served here.
     stays: bool,
-    /// Nothing was read yet. A connection comes with its first bytes, and glommio would wait to be told of them.
-    fresh: bool,
 }
 
 impl Tcp {
     /// A connection that was accepted on this executor.
     pub(crate) fn of(stream: TcpStream) -> Self {
-        Self { stream, stays: true, fresh: true }
+        Self { stream, stays: true }
     }
 
     /// Takes over a connection, on the executor that will serve it.
@@ -161,13 +158,6 @@ impl Tcp {
 
 impl Stream for Tcp {
     fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        if std::mem::take(&mut self.fresh) {
-            match rustix::net::recv(self.descriptor(), &mut *buffer, RecvFlags::DONTWAIT) {
-                Ok((length, _)) => return Poll::Ready(Ok(length)),
-                Err(Errno::AGAIN) => {}
-                Err(error) => return Poll::Ready(Err(error.into())),
-            }
-        }
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 

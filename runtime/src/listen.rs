@@ -50,36 +50,11 @@ fn bind(address: SocketAddr, count: usize, bounds: &Bounds) -> io::Result<Vec<st
             socket.set_reuse_port(true)?;
             set_options(&SockRef::from(&socket), bounds)?;
             socket.bind(&address.into())?;
-            defer(&socket)?;
             socket.listen(BACKLOG)?;
             socket.set_nonblocking(true)?;
             Ok(socket.into())
         })
         .collect()
-}
-
-/// Has connections show up with their first bytes: SMB's client speaks first, so that nobody is woken for a connection alone.
-#[cfg(target_os = "linux")]
-fn defer(socket: &Socket) -> io::Result<()> {
-    use std::os::fd::AsRawFd;
-    let seconds: libc::c_int = 1;
-    let length = size_of_val(&seconds) as libc::socklen_t;
-    // SAFETY: the option's value is an int, which outlives the call, and the socket is open.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_DEFER_ACCEPT,
-            (&raw const seconds).cast(),
-            length,
-        )
-    };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn defer(_: &Socket) -> io::Result<()> {
-    Ok(())
 }
 
 fn socket(address: SocketAddr) -> io::Result<Socket> {
