@@ -175,7 +175,7 @@ impl Shard {
         self.submit(requester, op, Wait::CloseHandle(Box::new(closing)), turn);
     }
 
-    pub(crate) fn on_handle_closed(&mut self, closing: Closing, turn: &mut Turn<'_>) {
+    pub(crate) fn on_handle_closed(&mut self, closing: Box<Closing>, turn: &mut Turn<'_>) {
         let id = closing.open;
         // What has a record has a CreateGuid.
         if let Some(open) = self.opens.get(&id).filter(|open| open.created.is_some()) {

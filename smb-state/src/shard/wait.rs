@@ -154,7 +154,7 @@ impl Shard {
                 self.on_close_unlinked(*closing, turn);
             }
             Wait::CloseEmpty(closing) => self.on_closing_empty(*closing, &reply, turn),
-            Wait::CloseHandle(closing) => self.on_handle_closed(*closing, turn),
+            Wait::CloseHandle(closing) => self.on_handle_closed(closing, turn),
             Wait::Local(listening) => self.on_local_news(*listening, reply, turn),
             Wait::Restoring(restoring) => self.on_restoring(restoring, reply, turn),
             Wait::Nothing => {

@@ -16,9 +16,6 @@ mod faults;
 const SMALL: Options = Options { segment_size: 4096, incarnation_min: 1, queue_max: 1 << 20 };
 
 type Model = BTreeMap<u64, Vec<u8>>;
-/// Segments by name.
-type Files = Vec<(String, Vec<u8>)>;
-
 /// Files of segments, with their contents.
 type Files = Vec<(String, Vec<u8>)>;
 

@@ -252,7 +252,7 @@ impl Shard {
             }
             Some(Wait::CloseForgotten(closing)) => {
                 self.is_forgotten(closing.open, durable);
-                self.on_handle_closed(*closing, turn);
+                self.on_handle_closed(closing, turn);
             }
             Some(Wait::Nothing) => {}
             Some(_) => debug_assert!(false, "the store answered what somebody else was asked"),
@@ -313,9 +313,9 @@ impl Shard {
     }
 
     /// The record of an open whose handle is closed goes.
-    pub(crate) fn forget_record_last(&mut self, closing: Closing, turn: &mut Turn<'_>) {
+    pub(crate) fn forget_record_last(&mut self, closing: Box<Closing>, turn: &mut Turn<'_>) {
         let id = closing.open;
-        let token = self.waits.insert(Wait::CloseForgotten(Box::new(closing)));
+        let token = self.waits.insert(Wait::CloseForgotten(closing));
         self.delete_record(id, token, turn);
     }
 
