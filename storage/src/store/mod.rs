@@ -18,7 +18,9 @@
 //! | LMDB | 1 817 | 8 200 | 25 600 | 1.3 ms |
 //! | SQLite, WAL, FULL | 264 | 37 000 | 17 500 | 1.5 ms |
 //!
-//! Without group commit none of them gets beyond 500 at 64 writers.
+//! Without group commit none of them gets beyond 500 at 64 writers. Merging the changes of a record in the queue costs nothing that
+//! can be told from the noise: 38 000 to 64 000 at 16 writers, 50 000 to 134 000 at 64, where the same log without it did 55 000 to
+//! 61 000 and 53 000 to 140 000 at the same time.
 
 use std::io;
 
