@@ -689,4 +689,5 @@ fn a_store_that_lies_is_caught() {
 }
 
 mod broken;
+mod following;
 mod restored;
