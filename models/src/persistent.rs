@@ -7,6 +7,8 @@
 //!
 //! **Left out.** Storage answers in the order in which it was asked. Negotiation, session setup and tree connects are one
 //! move. The owner has one request under way. Records are restored in one move, since nobody may connect before. One shard.
+//! A store that fails, what an open caches, a second persistent open of the file and records that follow what others do
+//! (`file::following`): those are unit tests of smb-state.
 //!
 //! **Bounds.** Small: 4 requests of the owner, 1 of the stranger, 1 loss of the owner's connection, 1 crash. Deep: 5, 2, 2, 2.
 //!

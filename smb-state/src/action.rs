@@ -217,7 +217,8 @@ pub enum Audit {
         /// How.
         what: &'static str,
     },
-    /// A persistent open could not be restored: its file is gone, or another one, or its share is no longer for such opens.
+    /// A persistent open could not be restored: its file is gone, or another one, or storage could not tell; or its share is no longer
+    /// for such opens.
     NotRestored {
         /// Which.
         open: OpenId,

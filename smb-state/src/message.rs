@@ -21,6 +21,7 @@
 //! | [`Message::Moved`] | file | session, open's home | it is on its way to the other; or its close to the file |
 //! | [`Message::Preserve`] | session | open's home | shards are always there |
 //! | [`Message::Reclaim`] | session | open's home | answered: there is no such open |
+//! | [`Message::Follow`] | file | session, open's home | sent on to the other; then answered: it is closed |
 //! | [`Message::Lost`] | file | open's home | it is on its way there; or its close to the file |
 //! | [`Message::Gone`] | session | open's home | shards are always there |
 //! | [`Message::EndPrevious`] | session | session | answered: nothing to end |
@@ -46,7 +47,7 @@ use crate::connection::Negotiated;
 use crate::event::{AuthOutcome, Identity};
 use crate::file::caching::{Cached, Notice};
 use crate::file::permit::Permit;
-use crate::file::{FileAsk, NewName, Removal};
+use crate::file::{FileAsk, Follow, NewName, Removal};
 use crate::ids::{
     BufferId, ConnectionId, FileKey, MessageId, OpenId, SessionId, ShardId, Token, TreeId, VolumeId,
 };
@@ -192,6 +193,13 @@ pub enum Message {
     Reclaim {
         /// What it shows.
         claim: Box<Claim>,
+        /// To be answered.
+        asker: Asker,
+    },
+    /// The record of an open is to follow what happened to its file. Granted once it does, or refused.
+    Follow {
+        /// What it is to say.
+        follow: Box<Follow>,
         /// To be answered.
         asker: Asker,
     },

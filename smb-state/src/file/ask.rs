@@ -379,6 +379,10 @@ pub(super) enum Effect {
         asker: Option<Asker>,
     },
     Lose(OpenId),
+    /// An open's record is behind.
+    Behind(OpenId),
+    /// It is to be stored.
+    Record(Box<super::Follow>),
     /// An open's name has changed by another open. Its session; none if it is preserved.
     Follow(OpenId, Option<SessionId>, Box<NewName>),
 }
@@ -406,6 +410,7 @@ fn push_breaks(breaks: Breaks, effects: &mut Vec<Effect>) {
     );
     effects.extend(breaks.begun.into_iter().map(Effect::Arm));
     effects.extend(breaks.lost.into_iter().map(Effect::Lose));
+    effects.extend(breaks.behind.into_iter().map(Effect::Behind));
 }
 
 impl File {
@@ -421,6 +426,7 @@ impl File {
         if releases {
             self.reconsider(effects);
         }
+        self.follow(effects);
     }
 
     /// Something happened that waiting asks may have waited for.
@@ -489,7 +495,7 @@ impl File {
                 if *delete && self.breaks(&grant, Cause::Delete, effects) {
                     return Verdict::Break;
                 }
-                self.dispose(&grant, *delete);
+                self.dispose_by(*open, &grant, *delete);
                 Verdict::Answer(Answer::Granted)
             }
             FileAsk::Clear { .. } => {
@@ -834,10 +840,11 @@ impl Shard {
         file.caching.time_out(number, &mut breaks);
         push_breaks(breaks, &mut effects);
         file.reconsider(&mut effects);
+        file.follow(&mut effects);
         self.carry_out(key, effects, turn);
     }
 
-    fn carry_out(&mut self, key: FileKey, effects: Vec<Effect>, turn: &mut Turn<'_>) {
+    pub(super) fn carry_out(&mut self, key: FileKey, effects: Vec<Effect>, turn: &mut Turn<'_>) {
         if self.files.get(&key).is_some_and(File::is_idle) {
             self.files.remove(&key);
         }
@@ -867,6 +874,8 @@ impl Shard {
                     let asker = asker.unwrap_or_else(|| self.nobody());
                     turn.post(Address::Client(client), Message::AskClient(ask, asker));
                 }
+                Effect::Behind(_) => {}
+                Effect::Record(follow) => self.have_followed(key, follow, turn),
                 Effect::Lose(open) => turn.post(Address::Open(open), Message::Lost { open }),
                 Effect::Follow(open, session, name) => {
                     let to = session.map_or(Address::Open(open), Address::Session);

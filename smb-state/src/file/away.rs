@@ -49,13 +49,19 @@ impl File {
     pub(super) fn hold(&mut self, open: OpenId) -> Answer {
         let Some(grant) = self.grants.get_mut(&open) else { return Answer::Refused(NtStatus::FILE_CLOSED) };
         grant.persistent = true;
+        self.caching.is_recorded(grant.key);
+        self.catch_up(open);
         let Some(grant) = self.grants.get(&open) else { return Answer::Refused(NtStatus::FILE_CLOSED) };
-        Answer::Held(Box::new(Held {
+        Answer::Held(Box::new(self.held(open, grant)))
+    }
+
+    pub(super) fn held(&self, open: OpenId, grant: &Grant) -> Held {
+        Held {
             cached: self.caching.held(grant.key, open),
             locks: self.locks.held(open, &grant.stream),
             delete_on_close: grant.delete_on_close,
             delete_pending: self.is_pending(grant),
-        }))
+        }
     }
 
     /// An open is there again as its record says, its client away.
@@ -67,6 +73,7 @@ impl File {
             return Answer::Refused(NtStatus::FILE_LOCK_CONFLICT);
         }
         self.caching.restore(grant.key, open, &grant.stream, held.cached);
+        self.catch_up(open);
         self.dispose(grant, held.delete_pending);
         self.grants.insert(open, grant.clone());
         Answer::Granted

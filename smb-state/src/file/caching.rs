@@ -143,6 +143,8 @@ pub(crate) struct Breaks {
     pub(crate) ended: Vec<u32>,
     /// Preserved opens that go, because their client can't be told.
     pub(crate) lost: Vec<OpenId>,
+    /// Opens whose records say what is not held any more.
+    pub(crate) behind: Vec<OpenId>,
 }
 
 /// The form of a holder's rights.
@@ -170,6 +172,8 @@ struct Holder {
     firm: Vec<OpenId>,
     /// Something of it was to be broken while no client could be told: its preserved opens are on their way out.
     lost: bool,
+    /// Records say what is held.
+    recorded: bool,
     /// Those of them that were granted during the break, and told what was held before it.
     joined: Vec<(OpenId, SessionId)>,
 }
@@ -306,16 +310,31 @@ impl Holder {
             }
             if self.breaking.is_none() {
                 self.reduce(legal(self.state.without(lost)));
+                self.fall_behind(breaks);
                 return false;
             }
         }
         if let Some(breaking) = &mut self.breaking {
-            breaking.then = legal(breaking.then.without(lost));
+            let then = legal(breaking.then.without(lost));
+            let less = std::mem::replace(&mut breaking.then, then) != then;
+            if less && !waits {
+                self.fall_behind(breaks);
+            }
             return waits || waits_for_chain;
         }
         let to = legal(self.state.without(lost));
         self.begin(key, Breaking { to, then: to, chained: false, number: 0 }, next, breaks);
+        if !waits {
+            self.fall_behind(breaks);
+        }
         waits
+    }
+
+    /// The records of its opens are to follow before anybody relies on what changed.
+    fn fall_behind(&self, breaks: &mut Breaks) {
+        if self.recorded {
+            breaks.behind.extend(self.opens.iter().map(|(open, _)| *open));
+        }
     }
 
     /// Whether all opens under the key are preserved, so that nobody can be told of a break.
@@ -393,6 +412,7 @@ impl Holder {
         let Some(breaking) = self.breaking.take() else { return };
         breaks.ended.push(breaking.number);
         self.state = state;
+        self.fall_behind(breaks);
         let joined = std::mem::take(&mut self.joined);
         breaks.settled.extend(joined.into_iter().map(|(open, session)| (session, open, state)));
         if !state.contains(H) {
@@ -517,6 +537,7 @@ impl Caching {
                     opens: vec![(open, Some(session))],
                     firm: Vec::new(),
                     lost: false,
+                    recorded: false,
                     joined: Vec::new(),
                 };
                 self.holders.insert(key, holder);
@@ -554,6 +575,7 @@ impl Caching {
             firm: Vec::new(),
             joined: Vec::new(),
             lost: false,
+            recorded: false,
         });
         if promoted != holder.state {
             holder.state = promoted;

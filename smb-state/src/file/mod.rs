@@ -7,6 +7,7 @@
 //! * [`caching`]: oplocks and leases, and what breaks them
 //! * [`lock`]: byte-range locks
 //! * [`away`]: opens that are kept for a client that is gone
+//! * [`following`]: records of persistent opens that follow what others do
 //! * [`permit`]: reads and writes that need not ask first
 //! * [`ask`]: what a file is asked, who waits, and in which order they are answered
 
@@ -21,6 +22,7 @@ use crate::ids::{FileNumber, OpenId, SessionId};
 pub mod ask;
 mod away;
 pub mod caching;
+mod following;
 pub mod lock;
 pub mod permit;
 #[cfg(feature = "seeded-faults")]
@@ -31,6 +33,8 @@ mod streams;
 pub use ask::FileAsk;
 use ask::Waiting;
 use caching::{CacheKey, Caching};
+pub use following::Follow;
+use following::Following;
 use lock::{Access, Locks};
 use permit::Permit;
 
@@ -64,6 +68,8 @@ pub struct File {
     waiting: VecDeque<Waiting>,
     /// Names that streams are getting, folded: nothing opens a stream of that name meanwhile.
     replacing_streams: BTreeSet<Name>,
+    /// Once it has persistent opens.
+    following: Option<Box<Following>>,
 }
 
 /// What a last close has to remove, by the names that the file knows it by: they may have changed since the open was made.
@@ -120,6 +126,7 @@ impl File {
             && self.replacing.is_empty()
             && self.replacing_streams.is_empty()
             && self.exchanging.is_none()
+            && !self.is_followed()
             && !self
                 .deletes
                 .values()
@@ -164,7 +171,7 @@ impl File {
         let grant = self.grants.remove(&open)?;
         self.locks.close(open, &grant.stream);
         if grant.delete_on_close {
-            self.dispose(&grant, true);
+            self.dispose_by(open, &grant, true);
         }
         let stream_is_last = !self.grants.values().any(|other| other.stream == grant.stream);
         if !grant.stream.is_empty()
@@ -182,6 +189,18 @@ impl File {
             set(&mut self.deletes, grant.link.clone(), delete);
         } else {
             set(&mut self.stream_deletes, grant.stream.clone(), delete);
+        }
+    }
+
+    /// An open does that: the records of others say it too.
+    fn dispose_by(&mut self, open: OpenId, grant: &Grant, delete: bool) {
+        let before = self.is_pending(grant);
+        self.dispose(grant, delete);
+        if self.is_pending(grant) != before {
+            let stream = &grant.stream;
+            self.fall_behind(open, |other| {
+                other.link == grant.link && (stream.is_empty() || other.stream == *stream)
+            });
         }
     }
 
@@ -246,6 +265,7 @@ impl File {
         if let Some(delete) = self.deletes.remove(&old) {
             self.deletes.insert(link.clone(), delete);
         }
+        self.fall_behind(open, |other| other.link == *link);
     }
 }
 

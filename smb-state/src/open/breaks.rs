@@ -228,15 +228,11 @@ impl Shard {
             (What::Oplock(id), Answer::Acknowledged(oplock_level)) => {
                 let file_id = self.opens.get(&id).map(|open| open.file_id(id)).unwrap_or_default();
                 let response = Response::Oplock(OplockBreak { oplock_level: *oplock_level, file_id });
-                let (status, body) = (NtStatus::SUCCESS, Body::OplockBreak(response));
-                let finished = Finished { origin, status, body, open: None, spent: None };
-                return self.finish_acknowledgment(|other, _| other == id, finished, turn);
+                (NtStatus::SUCCESS, Body::OplockBreak(response))
             }
             (What::Lease(lease_key), Answer::Kept(lease_state)) => {
                 let response = Response::Lease(LeaseBreak { lease_key, lease_state: *lease_state });
-                let (status, body) = (NtStatus::SUCCESS, Body::OplockBreak(response));
-                let finished = Finished { origin, status, body, open: None, spent: None };
-                return self.finish_acknowledgment(|_, open| open.lease == Some(lease_key), finished, turn);
+                (NtStatus::SUCCESS, Body::OplockBreak(response))
             }
             (_, Answer::Refused(status)) => (*status, Body::Error),
             (_, _) => (NtStatus::INTERNAL_ERROR, Body::Error),

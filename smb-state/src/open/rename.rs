@@ -388,7 +388,7 @@ impl Shard {
         self.submit(renaming.requester.clone(), op, Wait::Rename(renaming), turn);
     }
 
-    fn rename_is_done(&mut self, renaming: Box<Renaming>, turn: &mut Turn<'_>) {
+    fn rename_is_done(&mut self, mut renaming: Box<Renaming>, turn: &mut Turn<'_>) {
         self.own_entry_changed(renaming.open, turn);
         if let (Some(link), Some(open)) = (&renaming.reserved, self.opens.get(&renaming.open)) {
             self.entry_changed(open.volume(), link.parent, open.parent_lease(), turn);
@@ -408,6 +408,13 @@ impl Shard {
             open.follow(&name);
             let ask = FileAsk::Renamed { open: renaming.open, name };
             let file = open.file;
+            let mut shares = self.shares.iter().filter(|share| share.volume == file.volume);
+            if shares.any(|share| share.continuous_availability.is_some()) {
+                // Records of others say the name before its client hears of it (R8).
+                renaming.stage = Stage::TellingStream;
+                let asker = self.wait(Wait::Rename(renaming));
+                return turn.post(Address::File(file), Message::AskFile(ask, asker));
+            }
             turn.post(Address::File(file), Message::AskFile(ask, self.nobody()));
         }
         self.end_rename(renaming, NtStatus::SUCCESS, turn);

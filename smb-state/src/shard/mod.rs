@@ -237,6 +237,9 @@ impl Shard {
             (Address::Session(session), Message::Break { open, file, notice }) => {
                 self.on_break(session, open, file, notice, turn);
             }
+            (Address::Session(_) | Address::Open(_), Message::Follow { follow, asker }) => {
+                self.on_follow(follow, asker, turn);
+            }
             (Address::Session(_) | Address::Open(_), Message::Moved { open, name }) => {
                 self.on_moved(open, name);
             }

@@ -88,6 +88,10 @@ pub(crate) enum Wait {
     Forgetting(OpenId),
     /// The same once the open's handle is closed.
     CloseForgotten(Box<Closing>),
+    /// A file waits for the record of an open to follow.
+    Following(FileKey, OpenId),
+    /// The store was asked for that.
+    Followed(Asker),
     /// Storage, then machines, were asked for a persistent open to be there again.
     Restoring(Box<Restoring>),
 }
@@ -130,6 +134,8 @@ impl Wait {
             | Self::Recording(_)
             | Self::Forgetting(_)
             | Self::CloseForgotten(_)
+            | Self::Following(..)
+            | Self::Followed(_)
             | Self::Restoring(_) => None,
         }
     }
@@ -166,6 +172,8 @@ impl Shard {
             }
             Wait::ClientJoined(_)
             | Wait::PreviousEnded(_)
+            | Wait::Following(..)
+            | Wait::Followed(_)
             | Wait::QueryPending(_)
             | Wait::Asking(_)
             | Wait::Lock(_)
@@ -212,6 +220,7 @@ impl Shard {
             Wait::CloseDoomed(closing) => self.on_closing_doomed(*closing, &answer, turn),
             Wait::CloseTold(closing) => self.on_close_told(*closing, &answer, turn),
             Wait::Recording(recording) => self.on_held(recording, &answer, turn),
+            Wait::Following(file, open) => self.on_followed(file, open, &answer, turn),
             Wait::Restoring(restoring) => self.on_restoring_answer(restoring, &answer, turn),
             Wait::Nothing
             | Wait::Local(_)
@@ -222,7 +231,8 @@ impl Shard {
             | Wait::CloseUnlink(_)
             | Wait::CloseHandle(_)
             | Wait::Forgetting(_)
-            | Wait::CloseForgotten(_) => debug_assert!(false, "a machine answered what storage was asked"),
+            | Wait::CloseForgotten(_)
+            | Wait::Followed(_) => debug_assert!(false, "a machine answered what storage was asked"),
         }
     }
 

@@ -36,7 +36,7 @@ impl Caching {
         else {
             return HeldCache::Nothing;
         };
-        let state = holder.breaking.map_or(holder.state, |breaking| breaking.to);
+        let state = holder.breaking.map_or(holder.state, |breaking| breaking.then);
         match (key, holder.form) {
             (CacheKey::Lease(_, key), Form::LeaseV2 { parent }) => {
                 HeldCache::Lease { key, state, v2: Some(LeaseV2 { parent, epoch: holder.epoch }) }
@@ -76,11 +76,19 @@ impl Caching {
             firm: Vec::new(),
             lost: false,
             joined: Vec::new(),
+            recorded: true,
         });
         // The latest of several opens under one lease knows.
         (holder.state, holder.epoch) = (state, epoch);
         holder.opens.push((open, None));
         holder.firm.push(open);
+    }
+
+    /// A record says what is held under this key.
+    pub(crate) fn is_recorded(&mut self, key: CacheKey) {
+        if let Some(holder) = self.holders.get_mut(&key) {
+            holder.recorded = true;
+        }
     }
 
     /// Whether an open is preserved.

@@ -90,6 +90,7 @@ impl Shard {
             generation_to_be: None,
             recorded: false,
             deletes: false,
+            going: false,
             remembered: false,
         });
         creating.wish.grant(creating.cached, persistent, owner, &self.limits)

@@ -12,14 +12,13 @@
 //!
 //! When the server stops as it should, persistent opens stay in the store, and are there after the next start.
 //!
-//! Not done yet: when another open of the file renames it, this one's record keeps the old path.
+//! What others do that a record is to say is its file's to tell (`file::following`).
 
 use smb_proto::access::AccessMask;
 use smb_proto::command::create::ShareAccess;
 use smb_proto::command::lock::LockSequence;
 use smb_proto::{FileTime, Name, NtStatus};
 
-use super::super::channel_sequence::Ticket;
 use super::super::close::Closing;
 use super::super::{Open, State};
 use crate::action::{Action, StoreChange};
@@ -47,6 +46,8 @@ pub(crate) struct Persistent {
     pub recorded: bool,
     /// Its close may delete the file.
     pub deletes: bool,
+    /// The store was asked to forget the record.
+    pub going: bool,
     /// The store was asked to forget the record, and could not.
     pub remembered: bool,
 }
@@ -153,38 +154,6 @@ impl Shard {
         self.finish_recorded(id, finished, changed, (None, Vec::new()), turn);
     }
 
-    /// Ends the acknowledgment of a break: what a persistent open under the lease caches is another now.
-    pub(crate) fn finish_acknowledgment(
-        &mut self,
-        concerned: impl Fn(OpenId, &Open) -> bool,
-        finished: Finished,
-        turn: &mut Turn<'_>,
-    ) {
-        let session = self.sessions.get(&finished.origin.session);
-        let some = session
-            .filter(|session| session.trees.values().any(|tree| tree.continuous_availability.is_some()));
-        let opens = some.into_iter().flat_map(|session| &session.opens);
-        let persistent = opens.copied().find(|id| {
-            self.opens.get(id).is_some_and(|open| {
-                open.state == State::Ready && open.persistent().is_some() && concerned(*id, open)
-            })
-        });
-        match persistent.and_then(|id| Some((id, self.opens.get_mut(&id)?))) {
-            Some((id, open)) => {
-                open.outstanding.begin(Ticket::UNCOUNTED);
-                let file = open.file;
-                let mut finished = finished;
-                finished.origin.ticket = Ticket::UNCOUNTED;
-                self.ask_to_hold(
-                    file,
-                    Recording { open: id, finished, sequence: None, locks: Vec::new() },
-                    turn,
-                );
-            }
-            None => turn.finish(finished),
-        }
-    }
-
     fn ask_to_hold(&mut self, file: FileKey, recording: Recording, turn: &mut Turn<'_>) {
         let open = recording.open;
         let asker = self.wait(Wait::Recording(Box::new(recording)));
@@ -230,6 +199,9 @@ impl Shard {
         turn: &mut Turn<'_>,
     ) -> bool {
         let Some(open) = self.opens.get_mut(&id) else { return false };
+        if open.persistent().is_some_and(|persistent| persistent.going) {
+            return false;
+        }
         if let Some(persistent) = open.persistent_mut() {
             (persistent.recorded, persistent.deletes) = (true, held.delete_on_close || held.delete_pending);
         }
@@ -253,6 +225,10 @@ impl Shard {
             Some(Wait::CloseForgotten(closing)) => {
                 self.is_forgotten(closing.open, durable);
                 self.on_handle_closed(closing, turn);
+            }
+            Some(Wait::Followed(asker)) => {
+                let failed = Answer::Refused(NtStatus::UNEXPECTED_IO_ERROR);
+                turn.answer(asker, if durable { Answer::Granted } else { failed });
             }
             Some(Wait::Nothing) => {}
             Some(_) => debug_assert!(false, "the store answered what somebody else was asked"),
@@ -320,7 +296,10 @@ impl Shard {
     }
 
     /// Deletes the record of an open.
-    pub(crate) fn delete_record(&self, id: OpenId, token: Token, turn: &mut Turn<'_>) {
+    pub(crate) fn delete_record(&mut self, id: OpenId, token: Token, turn: &mut Turn<'_>) {
+        if let Some(persistent) = self.opens.get_mut(&id).and_then(Open::persistent_mut) {
+            persistent.going = true;
+        }
         let change = StoreChange::Delete(id);
         turn.push(Action::Store { token, connection: ConnectionId(0), change });
     }

@@ -260,6 +260,7 @@ impl Restoring {
             generation_to_be: None,
             recorded: true,
             deletes: record.held.delete_on_close || record.held.delete_pending,
+            going: false,
             remembered: false,
         };
         let durable =

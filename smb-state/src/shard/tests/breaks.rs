@@ -236,7 +236,7 @@ impl Net {
     }
 
     /// Fires the only timer of a break.
-    fn expire(&mut self) -> Actions {
+    pub(super) fn expire(&mut self) -> Actions {
         let mut armed = Vec::new();
         for shard in &self.shards {
             let breaks =

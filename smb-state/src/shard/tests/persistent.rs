@@ -732,4 +732,5 @@ fn what_a_persistent_open_is_of_becomes_no_link() {
 }
 
 mod broken;
+mod following;
 mod restored;
