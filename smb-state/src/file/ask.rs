@@ -401,6 +401,9 @@ pub(super) enum Verdict {
 }
 
 fn push_breaks(breaks: Breaks, effects: &mut Vec<Effect>) {
+    if breaks.is_empty() {
+        return;
+    }
     effects.extend(
         breaks.settled.into_iter().map(|(session, open, state)| Effect::Settled(session, open, state)),
     );

@@ -147,6 +147,18 @@ pub(crate) struct Breaks {
     pub(crate) behind: Vec<OpenId>,
 }
 
+impl Breaks {
+    /// Whether nothing is led to, as by nearly all that is asked.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.notices.is_empty()
+            && self.settled.is_empty()
+            && self.begun.is_empty()
+            && self.ended.is_empty()
+            && self.lost.is_empty()
+            && self.behind.is_empty()
+    }
+}
+
 /// The form of a holder's rights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Form {
