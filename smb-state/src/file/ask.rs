@@ -396,7 +396,7 @@ pub(super) enum Verdict {
     Break,
     /// It waits for I/O under way.
     Drain,
-    /// It waits for the end of a rename.
+    /// It waits until a name is replaced, exchanged or removed.
     Rename,
 }
 
@@ -475,9 +475,11 @@ impl File {
     fn judge(&mut self, waiting: &Waiting, effects: &mut Vec<Effect>) -> Verdict {
         let Waiting { ask, for_client, renaming, .. } = waiting;
         match ask {
-            // A rename waits for no client while it replaces a name, so this comes to an end.
+            // Nobody waits for a client while a name is replaced or removed, so this comes to an end.
             FileAsk::Open { grant, .. }
-                if self.replacing.contains(&grant.link) || self.exchanging.is_some() =>
+                if self.replacing.contains(&grant.link)
+                    || self.exchanging.is_some()
+                    || self.is_being_removed(grant) =>
             {
                 Verdict::Rename
             }

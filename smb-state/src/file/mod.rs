@@ -204,6 +204,12 @@ impl File {
         }
     }
 
+    /// Whether the last close is removing the name: for a client it is gone with the last open (MS-FSA 2.1.5.5).
+    fn is_being_removed(&self, grant: &Grant) -> bool {
+        self.deletes.get(&grant.link) == Some(&Delete::Removing)
+            || self.stream_deletes.get(&grant.stream) == Some(&Delete::Removing)
+    }
+
     fn is_pending(&self, grant: &Grant) -> bool {
         self.deletes.contains_key(&grant.link)
             || (!grant.stream.is_empty() && self.stream_deletes.contains_key(&grant.stream))
