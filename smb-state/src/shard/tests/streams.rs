@@ -48,6 +48,25 @@ fn a_stream_that_closes_last_takes_the_file_with_it() {
 }
 
 #[test]
+fn a_name_is_gone_with_the_last_open_for_whoever_comes_while_it_is_being_removed() {
+    let mut world = World::new().connected();
+    let file = open(&mut world, "", 50, CreateOptions::DELETE_ON_CLOSE);
+    let (removal, op) = close(&mut world, file);
+    assert_eq!(op, StorageOp::Unlink { handle: Handle(50) });
+    let (token, _) = submitted(&world.send(create("f", CreateDisposition::OPEN)));
+    let found = Resolved::Found(object("f", 5, 51));
+    let actions = world.answer(token, StorageReply::Resolved(found));
+    assert_eq!((responses(&actions).len(), submits(&actions).len()), (0, 0), "it waits: {actions:?}");
+    let actions = world.answer(removal, StorageReply::Done);
+    let again = |(token, op)| if matches!(op, StorageOp::Resolve { .. }) { Some(token) } else { None };
+    let token = submits(&actions).into_iter().find_map(again).expect("the name is looked up again");
+    let parent = directory(10);
+    let actions = world.answer(token, StorageReply::Resolved(Resolved::NoName { parent }));
+    let statuses: Vec<NtStatus> = responses(&actions).iter().map(|response| response.status).collect();
+    assert!(!statuses.contains(&NtStatus::DELETE_PENDING), "{statuses:?}");
+}
+
+#[test]
 fn a_stream_goes_before_its_file_when_both_do() {
     let mut world = World::new().connected();
     let stream = open(&mut world, "S", 50, CreateOptions::DELETE_ON_CLOSE);
