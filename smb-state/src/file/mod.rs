@@ -9,7 +9,7 @@
 //! * [`away`]: opens that are kept for a client that is gone
 //! * [`following`]: records of persistent opens that follow what others do
 //! * [`permit`]: reads and writes that need not ask first
-//! * [`ask`]: what a file is asked, who waits, and in which order they are answered
+//! * [`ask`], [`judge`]: what a file is asked, who waits, and in which order they are answered
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -23,6 +23,7 @@ pub mod ask;
 mod away;
 pub mod caching;
 mod following;
+mod judge;
 pub mod lock;
 pub mod permit;
 #[cfg(feature = "seeded-faults")]
