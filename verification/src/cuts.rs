@@ -13,7 +13,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use smb_proto::auth::Credentials;
 use smb_proto::command::create::{self, CreateDisposition, CreateOptions};
 use smb_proto::command::lock::{self, LockElement, LockFlags, LockSequence};
 use smb_proto::command::oplock_break::OplockLevel;
@@ -25,9 +24,9 @@ use smb_proto::create_context::{
 };
 use smb_proto::{AccessMask, NtStatus};
 
-use crate::client::{Connection, Error, Options as ClientOptions, Protection, Tree, open};
+use crate::client::{Error, Link, open};
 use crate::kernel_client::random::Random;
-use crate::peer::{Peer, PeerKind, Site, User};
+use crate::peer::{Peer, PeerKind, Site};
 use crate::report::Totals;
 
 /// Clients at once.
@@ -84,34 +83,18 @@ pub fn run(options: &Options) -> Result<Totals> {
     Ok(totals)
 }
 
-fn credentials(user: &User) -> Credentials {
-    Credentials::password(user.name, "", user.password)
+/// The share that the clients work on.
+fn share(site: &Site) -> Result<&str> {
+    Ok(&site.shares.first().context("a site without shares")?.name)
 }
 
-/// A connection with a session and the share.
-struct Link {
-    connection: Connection,
-    tree: Tree,
-}
-
-impl Link {
-    fn new(site: &Site, user: &User, client_guid: [u8; 16]) -> Result<Link> {
-        let options = ClientOptions { client_guid: Some(client_guid), ..ClientOptions::default() };
-        let mut connection = Connection::open(site.address, &options)?;
-        let session = connection.log_on(&credentials(user), Protection::Signed)?;
-        let share = site.shares.first().context("a site without shares")?;
-        let tree = connection.connect_tree(session, &format!(r"\\server\{}", share.name))?;
-        Ok(Link { connection, tree })
-    }
-
-    fn status(result: Result<impl Sized, Error>) -> Result<Option<NtStatus>> {
-        match result {
-            Ok(_) => Ok(None),
-            Err(error) => match error.status() {
-                Some(status) => Ok(Some(status)),
-                None => Err(error.into()),
-            },
-        }
+fn status_of(result: Result<impl Sized, Error>) -> Result<Option<NtStatus>> {
+    match result {
+        Ok(_) => Ok(None),
+        Err(error) => match error.status() {
+            Some(status) => Ok(Some(status)),
+            None => Err(error.into()),
+        },
     }
 }
 
@@ -175,7 +158,7 @@ impl<'a> Client<'a> {
 
     fn work(mut self, left: &AtomicUsize, under_way: &AtomicUsize) -> Result<usize> {
         let user = &self.site.users[0];
-        let mut link = Link::new(self.site, user, self.guid)?;
+        let mut link = Link::new(self.site, user, share(self.site)?, self.guid)?;
         let mut file_id = self.open(&mut link)?;
         for number in 0..RECORDS {
             let data = record(0);
@@ -251,14 +234,14 @@ impl<'a> Client<'a> {
     fn come_back(&mut self, old: FileId) -> Result<(Link, FileId)> {
         let [user, other] = &self.site.users;
         if self.random.below(4) == 0 {
-            let mut thief = Link::new(self.site, other, self.guid)?;
-            let status = Link::status(thief.connection.create(thief.tree, self.reconnect(old)))?;
+            let mut thief = Link::new(self.site, other, share(self.site)?, self.guid)?;
+            let status = status_of(thief.connection.create(thief.tree, self.reconnect(old)))?;
             ensure!(status.is_some(), "another user got the open");
-            let mut stranger = Link::new(self.site, user, [0x55; 16])?;
-            let status = Link::status(stranger.connection.create(stranger.tree, self.reconnect(old)))?;
+            let mut stranger = Link::new(self.site, user, share(self.site)?, [0x55; 16])?;
+            let status = status_of(stranger.connection.create(stranger.tree, self.reconnect(old)))?;
             ensure!(status == Some(NtStatus::OBJECT_NAME_NOT_FOUND), "another client: {status:?}");
         }
-        let mut link = Link::new(self.site, user, self.guid)?;
+        let mut link = Link::new(self.site, user, share(self.site)?, self.guid)?;
         let created = link.connection.create(link.tree, self.reconnect(old)).context("coming back")?;
         ensure!(created.file_id.persistent == old.persistent, "another open");
         let held = created.contexts.iter().find_map(|context| match context {
@@ -266,9 +249,9 @@ impl<'a> Client<'a> {
             _ => None,
         });
         ensure!(held == Some(LeaseState::READ_HANDLE), "the lease is {held:?}");
-        let again = Link::status(link.connection.create(link.tree, self.reconnect(old)))?;
+        let again = status_of(link.connection.create(link.tree, self.reconnect(old)))?;
         ensure!(again == Some(NtStatus::OBJECT_NAME_NOT_FOUND), "the open can be had twice: {again:?}");
-        let old_name = Link::status(link.connection.read(link.tree, old, RECORD as u64, 8))?;
+        let old_name = status_of(link.connection.read(link.tree, old, RECORD as u64, 8))?;
         ensure!(old_name == Some(NtStatus::FILE_CLOSED), "the old FileId: {old_name:?}");
         Ok((link, created.file_id))
     }
@@ -298,12 +281,12 @@ impl<'a> Client<'a> {
 /// Reads the locked record over and over, as somebody else. Returns how often it was refused.
 fn read_all_along(site: &Site, name: &str, stop: &AtomicBool) -> Result<usize> {
     let [_, other] = &site.users;
-    let mut link = Link::new(site, other, [0xAA; 16])?;
+    let mut link = Link::new(site, other, share(site)?, [0xAA; 16])?;
     let mut refused = 0;
     while !stop.load(Ordering::Relaxed) {
         let request = open(name, AccessMask::READ_DATA, CreateDisposition::OPEN, CreateOptions::EMPTY);
         let file_id = link.connection.create(link.tree, request)?.file_id;
-        let status = Link::status(link.connection.read(link.tree, file_id, 0, 8))?;
+        let status = status_of(link.connection.read(link.tree, file_id, 0, 8))?;
         link.connection.close(link.tree, file_id)?;
         if stop.load(Ordering::Relaxed) {
             break;

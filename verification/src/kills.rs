@@ -14,7 +14,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use smb_proto::auth::Credentials;
 use smb_proto::command::create::{self, CreateDisposition, CreateOptions};
 use smb_proto::command::lock::{self, LockElement, LockFlags, LockSequence};
 use smb_proto::command::write::{WriteFlags, WriteHead};
@@ -24,9 +23,9 @@ use smb_proto::create_context::{
 };
 use smb_proto::{AccessMask, NtStatus};
 
-use crate::client::{Connection, Error, Options as ClientOptions, Protection, Tree, open};
+use crate::client::{Error, Link, open};
 use crate::kernel_client::random::Random;
-use crate::peer::{CONTINUOUSLY_AVAILABLE, Peer, PeerKind, Site, User};
+use crate::peer::{CONTINUOUSLY_AVAILABLE, Peer, PeerKind, Site};
 use crate::report::Totals;
 
 /// Clients at once.
@@ -136,26 +135,6 @@ fn kill(peer: &Peer, count: usize, mut random: Random, shared: &Shared) -> Resul
     Ok(under_way)
 }
 
-fn credentials(user: &User) -> Credentials {
-    Credentials::password(user.name, "", user.password)
-}
-
-/// A connection with a session and the share.
-struct Link {
-    connection: Connection,
-    tree: Tree,
-}
-
-impl Link {
-    fn new(site: &Site, user: &User, client_guid: [u8; 16]) -> Result<Link, Error> {
-        let options = ClientOptions { client_guid: Some(client_guid), ..ClientOptions::default() };
-        let mut connection = Connection::open(site.address, &options)?;
-        let session = connection.log_on(&credentials(user), Protection::Signed)?;
-        let tree = connection.connect_tree(session, &format!(r"\\server\{CONTINUOUSLY_AVAILABLE}"))?;
-        Ok(Link { connection, tree })
-    }
-}
-
 /// What becomes of a request when the server may be gone: `None` if it is.
 fn unless_gone<T>(result: Result<T, Error>) -> Result<Option<T>> {
     match result {
@@ -226,7 +205,7 @@ impl<'a> Client<'a> {
 
     /// Works until told to stop. Returns how often it came back.
     fn work(mut self, shared: &Shared) -> Result<usize> {
-        let mut link = Link::new(self.site, &self.site.users[0], self.guid)?;
+        let mut link = Link::new(self.site, &self.site.users[0], CONTINUOUSLY_AVAILABLE, self.guid)?;
         let mut file_id = self.open(&mut link)?;
         for number in 0..RECORDS {
             link.connection.write(link.tree, file_id, (number * RECORD) as u64, &record(0))?;
@@ -342,7 +321,9 @@ impl<'a> Client<'a> {
     fn come_back(&mut self, old: FileId) -> Result<Option<(Link, FileId)>> {
         let [user, other] = &self.site.users;
         if self.random.below(2) == 0 {
-            let Some(mut thief) = unless_gone(Link::new(self.site, other, self.guid))? else {
+            let Some(mut thief) =
+                unless_gone(Link::new(self.site, other, CONTINUOUSLY_AVAILABLE, self.guid))?
+            else {
                 return Ok(None);
             };
             match thief.connection.create(thief.tree, self.reconnect(old)) {
@@ -363,7 +344,10 @@ impl<'a> Client<'a> {
                 ),
             }
         }
-        let Some(mut link) = unless_gone(Link::new(self.site, user, self.guid))? else { return Ok(None) };
+        let Some(mut link) = unless_gone(Link::new(self.site, user, CONTINUOUSLY_AVAILABLE, self.guid))?
+        else {
+            return Ok(None);
+        };
         let created = link.connection.create(link.tree, self.reconnect(old));
         let Some(created) = unless_gone(created).context("coming back")? else { return Ok(None) };
         ensure!(created.file_id.persistent == old.persistent, "another open");

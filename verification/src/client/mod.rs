@@ -12,6 +12,7 @@
 
 mod connection;
 mod error;
+mod link;
 mod operations;
 mod options;
 mod session;
@@ -22,6 +23,7 @@ mod tests;
 
 pub use connection::{Connection, Protection, Reply, Session, Target, Tree};
 pub use error::{Error, Result};
+pub use link::Link;
 pub use operations::{directory_request, info_request, open, read_request};
 pub use options::{Negotiated, Options};
 pub use transport::Transport;
